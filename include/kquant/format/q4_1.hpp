@@ -1,0 +1,44 @@
+#pragma once
+// Q4_1: 5 bits per weight. 32 weights, one scale and one min.
+//
+//     byte 0      2      4                 20
+//          | d    | m    | lo[16]          |     lo byte i: weight i in the low, 16 + i in the high
+//          nibble
+//
+//     value = d * q + m,   0 <= q <= 15
+
+#include "kquant/format/run.hpp"
+
+namespace kquant {
+
+struct Q4_1 {
+  struct Block {
+    Half d;
+    Half m;
+    std::uint8_t lo[16];
+  };
+  static_assert(sizeof(Block) == 20);
+
+  static constexpr TensorType type = TensorType::Q4_1;
+  static constexpr std::string_view name = "Q4_1";
+  static constexpr int kBlock = 32, kRun = 16, kSub = 32, kBits = 4, kZero = 0;
+  static constexpr bool kHasMin = true, kSigned = false;
+
+  KQ_INLINE static constexpr Run run(int g) {
+    return {.lo_at = 4, .lo_shift = 4 * g, .lo_mask = 15};
+  }
+  // One scale a block, and an *added* min m: in the common form  d * 1 * q - m * (-1),  which is
+  // exact.
+  KQ_INLINE static constexpr ScaleWords<1> unpack_scales(const Block&) {
+    return {.scale = {1}, .min = {0xff}};
+  }
+  KQ_INLINE static constexpr void pack_scales(const ScaleWords<1>&, Block&) {}
+  KQ_INLINE static constexpr float d(const Block& b) { return to_float(b.d); }
+  KQ_INLINE static constexpr float dmin(const Block& b) { return to_float(b.m); }
+  KQ_INLINE static constexpr void set_d(Block& b, float d, float m) {
+    b.d = to_half(d);
+    b.m = to_half(m);
+  }
+};
+
+}  // namespace kquant

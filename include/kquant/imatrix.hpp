@@ -1,0 +1,47 @@
+#pragma once
+// Importance matrices: for each weight tensor, the mean squared activation of each input column
+// over a calibration text.
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kquant/base/error.hpp"
+
+namespace kquant {
+
+class Imatrix {
+ public:
+  struct Entry {
+    std::vector<float> sums;    ///< sum of x^2: cols (times experts) values
+    std::vector<float> counts;  ///< how many rows x were summed: one value, or one an expert
+  };
+
+  /// Adds rows of activations that met tensor `name`. Not thread-safe.
+  void add(std::string_view name, std::span<const float> sum_of_squares, float rows);
+
+  /// Mean squares of one tensor (sums divided by counts; an expert with count 0 gets 1), or empty
+  /// where the tensor is not covered. Errors: kBadData for a non-finite value, naming the tensor.
+  Result<std::vector<float>> importance(std::string_view name) const;
+
+  /// GGUF (`<tensor>.in_sum2`, `<tensor>.counts`) or the legacy .dat format, told apart by content.
+  /// Errors: kIo, kBadFile.
+  static Result<Imatrix> load(const std::filesystem::path& path);
+
+  /// Writes the GGUF form, atomically.
+  Result<void> save(const std::filesystem::path& path) const;
+
+  const std::map<std::string, Entry, std::less<>>& entries() const { return entries_; }
+  std::vector<std::string> datasets;  ///< texts it was collected from, for the record
+  std::uint32_t chunk_count = 0;      ///< how many windows were evaluated
+  std::uint32_t chunk_size = 0;       ///< tokens a window
+
+ private:
+  std::map<std::string, Entry, std::less<>> entries_;
+};
+
+}  // namespace kquant

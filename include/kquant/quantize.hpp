@@ -1,0 +1,54 @@
+#pragma once
+// Float rows to packed blocks and back.
+
+#include <cstddef>
+#include <span>
+
+#include "kquant/base/error.hpp"
+#include "kquant/base/span2d.hpp"
+#include "kquant/format/info.hpp"
+
+namespace kquant {
+
+struct QuantizeOptions {
+  /// One non-negative, finite weight per column (of an imatrix: the mean squared activation of that
+  /// input): the quantizer minimises sum importance[k] * (w[k] - w'[k])^2. Empty: its own
+  /// heuristic.
+  std::span<const float> importance;
+  /// 0: as many as OpenMP would use. The bytes do not depend on it.
+  int threads = 0;
+};
+
+/// True for every plain type and every block format, activation formats included.
+bool can_quantize(TensorType type);
+
+/// Quantizes in (rows x cols floats) into out, exactly in.rows * row_bytes(type, in.cols) bytes.
+/// The same bytes for any thread count, compiler and optimisation level.
+/// Errors: kInvalidArgument (type, sizes, importance), kBadData (NaN or Inf: names row and column).
+Result<void> quantize(TensorType type, Span2d<const float> in, std::span<std::byte> out,
+                      const QuantizeOptions& options = {});
+
+/// Packed rows back to floats; the reference (scalar) path. Errors: kInvalidArgument, kUnsupported.
+Result<void> dequantize(TensorType type, std::span<const std::byte> in, Span2d<float> out);
+
+/// How far quantized rows are from the original, as accumulated sums: add up parts, then divide.
+struct QuantizationError {
+  double error = 0;           ///< sum (w - w')^2
+  double power = 0;           ///< sum w^2
+  double weighted_error = 0;  ///< the same, times the column's importance (1 without one)
+  double weighted_power = 0;
+  double max_abs = 0;  ///< max |w - w'|
+
+  /// sqrt(sum (w - w')^2 / sum w^2); 0 where both are 0.
+  double rel_rmse() const;
+  double weighted_rel_rmse() const;
+  QuantizationError& operator+=(const QuantizationError& other);
+};
+
+/// Compares rows with their quantized form. Summation order is fixed (by row), whatever the
+/// threads.
+Result<QuantizationError> measure_error(TensorType type, Span2d<const float> original,
+                                        std::span<const std::byte> packed,
+                                        const QuantizeOptions& options = {});
+
+}  // namespace kquant

@@ -1,0 +1,53 @@
+#pragma once
+// A whole GGUF model to a recipe.
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kquant/gguf.hpp"
+#include "kquant/imatrix.hpp"
+#include "kquant/quantize.hpp"
+#include "kquant/recipe.hpp"
+
+namespace kquant {
+
+struct QuantizeModelOptions {
+  PlanOptions plan;
+  const Imatrix* imatrix = nullptr;
+  int threads = 0;
+  bool dry_run = false;  ///< plan and sizes only: nothing is read, quantized or written
+  bool allow_requantize =
+      true;  ///< accept tensors that are already quantized (their values are what counts)
+  /// Called after each tensor, from the calling thread; return false to stop (the output is
+  /// discarded).
+  std::function<bool(std::size_t done, std::size_t total, const std::string& tensor)> progress;
+};
+
+struct TensorReport {
+  PlannedTensor plan;
+  std::uint64_t bytes_before = 0, bytes_after = 0;
+  std::optional<QuantizationError> error;  ///< of tensors whose type changed
+};
+
+struct QuantizeReport {
+  std::vector<TensorReport> tensors;
+  std::uint64_t file_bytes_before = 0, file_bytes_after = 0;  ///< after: 0 in a dry run
+  double bits_per_weight_before = 0, bits_per_weight_after = 0;
+};
+
+/// Quantizes `in` into a new file `out`, written atomically. Memory: a few tensors, whatever the
+/// model. Errors: kInvalidArgument (imatrix needed, tensor type cannot be read), kBadData (tensor,
+/// row and column of a NaN or Inf), kIo. Metadata is preserved; general.file_type,
+/// general.quantization_version and quantize.imatrix.* are set.
+Result<QuantizeReport> quantize_model(const gguf::File& in, const std::filesystem::path& out,
+                                      const Recipe& recipe,
+                                      const QuantizeModelOptions& options = {});
+
+/// Shape facts for recipes, from a model's metadata.
+Result<ModelShape> model_shape(const gguf::File& file);
+
+}  // namespace kquant

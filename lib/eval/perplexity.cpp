@@ -1,0 +1,1 @@
+#include "kquant/eval/perplexity.hpp"
