@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <optional>
-#include <regex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,8 +14,8 @@
 
 namespace kquant {
 
-/// How older and newer llama.cpp treat a fused attn_qkv (Phi-3): by a rule of its own, or as
-/// attn_v.
+/// Newer llama.cpp treats a fused attn_qkv (Phi-3) and attn_kv_b (DeepSeek) as attn_v; older ones
+/// had a rule of its own for attn_qkv and left attn_kv_b in the base type.
 enum class RecipeVersion { kCurrent, kFusedQkvRule };
 
 struct Recipe {
@@ -35,41 +34,53 @@ Result<Recipe> find_recipe(std::string_view name);
 struct ModelShape {
   std::string architecture;
   int n_layers = 0;
-  int n_heads = 0, n_kv_heads = 0;
+  int n_heads = 0, n_kv_heads = 0;  ///< of the first layer
   int n_experts = 0;
-  bool is_70b = false;  ///< llama, 80 layers, n_heads != n_kv_heads
+  bool is_70b = false;  ///< see is_70b_shape()
 };
+
+/// What llama.cpp calls type 70B: told by architecture and depth alone (a llama also needs grouped
+/// heads, or it is the 65B one).
+bool is_70b_shape(std::string_view architecture, int n_layers, int n_heads, int n_kv_heads);
 
 struct PlannedTensor {
   std::string name;
   TensorType source{};
   int n_dims = 0;
-  std::uint64_t cols = 0, rows = 0;
-  TensorType target{};  ///< filled by plan()
-  std::string
-      reason;  ///< filled by plan(): "base", "attn_v", "override", "not divisible by 256", "kept"
+  std::uint64_t cols = 0, rows = 0;  ///< rows: the product of all dimensions but the first
+  TensorType target{};               ///< filled by plan()
+  /// Filled by plan(): "kept", "pure", "base", "output", "token_embd", "attn_v", "attn_k",
+  /// "attn_output", "ffn_down", "attn_qkv" or "override", and where the shape did not fit
+  /// ", not divisible by 256".
+  std::string reason;
 };
 
 /// The first regular expression that is found in a tensor's name decides its type.
 struct TensorOverride {
-  std::string pattern;
+  std::string pattern;  ///< ECMAScript
   TensorType type;
 };
-/// "attn_v=Q8_0". Errors: kInvalidArgument (no '=', bad regex, unknown type).
+/// "attn_v=Q8_0". Errors: kInvalidArgument (no '=', bad regex, a type weights cannot be written
+/// in).
 Result<TensorOverride> parse_override(std::string_view text);
 
 struct PlanOptions {
   std::vector<TensorOverride> overrides;
   std::optional<TensorType> output_type, token_embedding_type;
-  bool pure = false;  ///< the base type everywhere
+  bool pure = false;         ///< the base type everywhere but where an override or flag says else
+  bool has_imatrix = false;  ///< Q4_0 and Q5_0 look at it (quantize_model() sets it)
   RecipeVersion version = RecipeVersion::kCurrent;
 };
 
-/// Fills target and reason of every tensor, given in file order.
+/// Fills target and reason of every tensor. Layers count in order of their number, whatever their
+/// order in `tensors`. Errors: kInvalidArgument (a bad override, an expert's layer number).
 Result<void> plan(const Recipe& recipe, const ModelShape& model, const PlanOptions& options,
                   std::span<PlannedTensor> tensors);
 
-/// Mean bits per weight of all tensors in their target types.
+/// True where `recipe` writes this (planned) tensor well only with an importance matrix.
+bool needs_imatrix(const Recipe& recipe, const PlannedTensor& tensor);
+
+/// Mean bits per weight of all tensors, norms and other kept ones included, in their target types.
 double bits_per_weight(std::span<const PlannedTensor> tensors);
 
 }  // namespace kquant
