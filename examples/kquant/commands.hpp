@@ -1,0 +1,40 @@
+#pragma once
+// One function a command: declares its options on `app` and returns nothing; the work is done when
+// CLI11 runs the command's callback. A command reports failure by throwing Failure, which main()
+// prints as one line and turns into the exit code.
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <utility>
+
+#include "kquant/base/error.hpp"
+
+namespace kquant::cli {
+
+/// What a command ends with when it cannot do its work.
+struct Failure {
+  Error error;
+};
+
+/// The value of a result, or Failure.
+template <class T>
+T value_of(Result<T> result) {
+  if (!result) throw Failure{std::move(result.error())};
+  return std::move(*result);
+}
+inline void check(const Result<void>& result) {
+  if (!result) throw Failure{result.error()};
+}
+[[noreturn]] inline void give_up(ErrorCode code, std::string message) {
+  throw Failure{Error{code, std::move(message)}};
+}
+
+void add_inspect(CLI::App& app);
+void add_quantize(CLI::App& app);
+void add_imatrix(CLI::App& app);
+void add_run(CLI::App& app);
+void add_perplexity(CLI::App& app);
+void add_tokenize(CLI::App& app);
+void add_blocks(CLI::App& app);
+
+}  // namespace kquant::cli

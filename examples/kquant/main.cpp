@@ -1,0 +1,54 @@
+// kquant: the command line of the library. Each command is a thin file of its own; what it does,
+// the library does.
+
+#include <fmt/format.h>
+
+#include "commands.hpp"
+#include "kquant/dispatch.hpp"
+#include "terminal.hpp"
+
+namespace {
+
+/// Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+constexpr int kFailed = 1, kUsage = 2, kInterrupted = 130;
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using namespace kquant;
+  CLI::App app{"kquant: what does each quantization level of a GGUF model cost?"};
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(34);
+  app.footer(
+      "Examples:\n"
+      "  kquant inspect model-f16.gguf\n"
+      "  kquant quantize model-f16.gguf model-q4.gguf Q4_K_M\n"
+      "  kquant perplexity model-q4.gguf -f test.txt --reference model-f16.gguf\n"
+      "'kquant COMMAND --help' has more. KQUANT_ISA=scalar|avx2|avx512vnni|neon picks the "
+      "kernels.");
+  cli::add_inspect(app);
+  cli::add_quantize(app);
+  cli::add_imatrix(app);
+  cli::add_run(app);
+  cli::add_perplexity(app);
+  cli::add_tokenize(app);
+  cli::add_blocks(app);
+  cli::watch_for_interrupts();
+  if (!isa_warning().empty()) fmt::print(stderr, "kquant: warning: {}\n", isa_warning());
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : kUsage;
+  } catch (const cli::Failure& failure) {
+    if (cli::interrupted()) {
+      fmt::print(stderr, "kquant: interrupted\n");
+      return kInterrupted;
+    }
+    fmt::print(stderr, "kquant: {}\n", failure.error.message);
+    return kFailed;
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "kquant: out of memory\n");
+    return kFailed;
+  }
+  return 0;
+}

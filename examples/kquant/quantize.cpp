@@ -1,0 +1,157 @@
+// kquant quantize: a model to a recipe, with the error of every tensor.
+
+#include <fmt/format.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "commands.hpp"
+#include "kquant/quantize_model.hpp"
+#include "terminal.hpp"
+
+namespace kquant::cli {
+
+namespace {
+
+struct Options {
+  std::string in, out, recipe, imatrix, output_type, embedding_type;
+  std::vector<std::string> overrides;
+  int threads = 0;
+  bool dry_run = false, pure = false, json = false, fused_qkv_rule = false;
+};
+
+TensorType type_named(const std::string& name) {
+  const TypeInfo* info = find_type(std::string_view(name));
+  if (info == nullptr || info->support == Support::kOpaque)
+    give_up(ErrorCode::kInvalidArgument,
+            fmt::format("'{}' is not a tensor type that can be written", name));
+  return info->type;
+}
+
+nlohmann::ordered_json json_of(const Options& o, const QuantizeReport& report) {
+  nlohmann::ordered_json out = {{"in", o.in},
+                                {"out", o.out},
+                                {"recipe", o.recipe},
+                                {"bits_per_weight_before", report.bits_per_weight_before},
+                                {"bits_per_weight_after", report.bits_per_weight_after},
+                                {"file_bytes_before", report.file_bytes_before},
+                                {"file_bytes_after", report.file_bytes_after}};
+  out["tensors"] = nlohmann::ordered_json::array();
+  for (const TensorReport& t : report.tensors) {
+    nlohmann::ordered_json row = {{"name", t.plan.name},
+                                  {"from", type_info(t.plan.source).name},
+                                  {"to", type_info(t.plan.target).name},
+                                  {"reason", t.plan.reason},
+                                  {"bytes_before", t.bytes_before},
+                                  {"bytes_after", t.bytes_after}};
+    if (t.error) {
+      row["rel_rmse"] = t.error->rel_rmse();
+      row["weighted_rel_rmse"] = t.error->weighted_rel_rmse();
+      row["max_abs_error"] = t.error->max_abs;
+    }
+    out["tensors"].push_back(std::move(row));
+  }
+  return out;
+}
+
+void print(const Options& o, const QuantizeReport& report) {
+  const bool weighted = !o.imatrix.empty();
+  fmt::print("{:<36} {:>6} {:>6} {:>12} {:>10} {}{}\n", "tensor", "from", "to", "size", "rel. RMSE",
+             weighted ? "weighted   " : "", "why");
+  QuantizationError all;
+  for (const TensorReport& t : report.tensors) {
+    fmt::print("{:<36} {:>6} {:>6} {:>12} ", t.plan.name, type_info(t.plan.source).name,
+               type_info(t.plan.target).name, human_bytes(static_cast<double>(t.bytes_after)));
+    if (t.error) {
+      fmt::print("{:>10.6f} ", t.error->rel_rmse());
+      if (weighted) fmt::print("{:>10.6f} ", t.error->weighted_rel_rmse());
+      all += *t.error;
+    } else {
+      fmt::print("{:>10} ", "-");
+      if (weighted) fmt::print("{:>10} ", "-");
+    }
+    fmt::print("{}\n", t.plan.reason);
+  }
+  fmt::print("\n{:.4f} -> {:.4f} bits per weight", report.bits_per_weight_before,
+             report.bits_per_weight_after);
+  if (o.dry_run) {
+    fmt::print("; dry run, nothing written\n");
+    return;
+  }
+  fmt::print(", {} -> {}, relative RMSE of all quantized weights {:.6f}",
+             human_bytes(static_cast<double>(report.file_bytes_before)),
+             human_bytes(static_cast<double>(report.file_bytes_after)), all.rel_rmse());
+  if (weighted) fmt::print(" (weighted {:.6f})", all.weighted_rel_rmse());
+  fmt::print("\n");
+}
+
+void quantize_command(const Options& o) {
+  const Recipe recipe = value_of(find_recipe(o.recipe));
+  QuantizeModelOptions options;
+  for (const std::string& text : o.overrides)
+    options.plan.overrides.push_back(value_of(parse_override(text)));
+  if (!o.output_type.empty()) options.plan.output_type = type_named(o.output_type);
+  if (!o.embedding_type.empty()) options.plan.token_embedding_type = type_named(o.embedding_type);
+  options.plan.pure = o.pure;
+  if (o.fused_qkv_rule) options.plan.version = RecipeVersion::kFusedQkvRule;
+  options.threads = o.threads;
+  options.dry_run = o.dry_run;
+  const gguf::File in = value_of(gguf::File::open(o.in));
+  Imatrix imatrix;
+  if (!o.imatrix.empty()) {
+    imatrix = value_of(Imatrix::load(o.imatrix));
+    options.imatrix = &imatrix;
+  }
+  QuantizeReport report;
+  {
+    Progress progress("quantize");
+    options.progress = [&](std::size_t done, std::size_t total, const std::string& tensor) {
+      return progress.update(done, total, tensor);
+    };
+    report = value_of(quantize_model(in, o.out, recipe, options));
+  }
+  if (o.json)
+    fmt::print("{}\n", json_of(o, report).dump(2));
+  else
+    print(o, report);
+}
+
+}  // namespace
+
+void add_quantize(CLI::App& app) {
+  const auto o = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("quantize", "Quantize a GGUF model to a recipe");
+  std::string names;
+  for (const Recipe& recipe : recipes())
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", recipe.name);
+  command->add_option("IN", o->in, "Model to read")->required();
+  command->add_option("OUT", o->out, "Model to write (replaced only when complete)")->required();
+  command->add_option("RECIPE", o->recipe, "One of " + names)->required();
+  command->add_option("--imatrix", o->imatrix,
+                      "Importance matrix: GGUF or legacy .dat (see kquant imatrix)");
+  command
+      ->add_option("--tensor-type", o->overrides,
+                   "Tensors whose name the regular expression is found in get this type; the first "
+                   "match decides")
+      ->type_name("REGEX=TYPE")
+      ->take_all()
+      ->expected(1);
+  command->add_option("--output-tensor-type", o->output_type, "Type of output.weight");
+  command->add_option("--token-embedding-type", o->embedding_type, "Type of token_embd.weight");
+  command->add_flag("--pure", o->pure, "The recipe's base type for every tensor");
+  command->add_flag("--fused-qkv-rule", o->fused_qkv_rule,
+                    "Older recipes' rule for a fused attn_qkv (Phi-3)");
+  command->add_option("--threads", o->threads, "Threads; the bytes do not depend on it")
+      ->check(CLI::Range(1, 1024));
+  command->add_flag("--dry-run", o->dry_run, "Print the plan and the sizes, write nothing");
+  command->add_flag("--json", o->json, "Report as JSON");
+  command->footer(
+      "Examples:\n"
+      "  kquant quantize model-f16.gguf model-q4.gguf Q4_K_M\n"
+      "  kquant quantize in.gguf out.gguf Q3_K_M --imatrix in.imatrix.gguf --tensor-type "
+      "'ffn_down=Q5_K'\n"
+      "  kquant quantize in.gguf out.gguf Q2_K --dry-run");
+  command->callback([o] { quantize_command(*o); });
+}
+
+}  // namespace kquant::cli
