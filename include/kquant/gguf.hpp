@@ -1,10 +1,13 @@
 #pragma once
-// GGUF files (versions 2 and 3): a memory-mapped reader and an atomic writer.
+// GGUF files (versions 2 and 3, little-endian): a memory-mapped reader and an atomic writer.
 //
-//     magic "GGUF" | version | tensor count | metadata count
-//     metadata:  key, value type, value                       (little-endian, strings as u64 length
-//     + bytes) tensors:   name, dimensions, type, offset padding to general.alignment (32 unless
-//     said otherwise) tensor data, each tensor padded to the alignment
+//     "GGUF" | version u32 | tensor count u64 | metadata count u64
+//     metadata  for each: key, value type u32, value
+//     tensors   for each: name, number of dimensions u32, dimensions u64, type u32, offset u64
+//     padding   to general.alignment (32 unless the metadata say otherwise)
+//     data      of each tensor, padded to the alignment; offsets count from here
+//
+// A string is its length u64 and bytes; an array its element type u32, length u64 and elements.
 //
 // Every length, count, product and offset is checked before it is used; a file that breaks a rule
 // gives an Error naming the file, the key or tensor and the byte offset, never a crash.
@@ -107,10 +110,14 @@ struct OpenOptions {
 /// end.
 class File {
  public:
-  /// Errors: kIo (cannot open or map), kBadFile (breaks the format), kUnsupported (version,
-  /// big-endian).
+  /// The files are mapped, not read: they must not be shortened while the File lives.
+  /// Errors: kNotFound, kIo (cannot open or map), kBadFile (breaks the format), kUnsupported
+  /// (version, big-endian, arrays of arrays, unknown tensor type), kInvalidArgument (a later file
+  /// of a split).
   static Result<File> open(const std::filesystem::path& path, const OpenOptions& options = {});
-  /// Parses bytes in memory, which must outlive the File; `name` stands for the file in errors.
+  /// Parses bytes in memory, which must outlive the File and start at a multiple of 8 (so that
+  /// tensor data are aligned for their types); `name` stands for the file in errors. Other files of
+  /// a split are not looked for.
   static Result<File> parse(std::span<const std::byte> bytes, std::string name,
                             const OpenOptions& options = {});
 
@@ -190,21 +197,29 @@ struct TensorSpec {
   std::array<std::uint64_t, 4> shape{1, 1, 1, 1};
 };
 
+/// Name, type and shape of a tensor, to be written again.
+TensorSpec spec_of(const Tensor& tensor);
+
 /// Writes one GGUF v3 file beside `path` (PATH.XXXXXX.tmp), and renames it over `path` in finish():
-/// a crash, a full disk or a destroyed Writer leaves the old file, or none, never half of one.
+/// a crash, a full disk or a destroyed Writer leaves the old file, or none, never half of one. The
+/// new file has the permissions of the one it replaces, or those of any new file.
 class Writer {
  public:
-  /// Errors: kInvalidArgument (duplicate or overlong names, shape not a multiple of the block),
-  /// kIo.
+  /// Reserves the whole file on disk where the file system can, so that a disk too small shows
+  /// here. Errors: kInvalidArgument (metadata or tensors break a rule of the format: duplicate or
+  /// overlong names, a shape not a multiple of the block, a bad general.alignment), kIo.
   static Result<Writer> create(const std::filesystem::path& path, const Metadata& metadata,
                                std::vector<TensorSpec> tensors);
   Writer(Writer&&) noexcept;
   Writer& operator=(Writer&&) noexcept;
   ~Writer();  ///< without finish(): removes the unfinished file
 
-  /// Data of the next tensor, in the order given to create(), all at once or in pieces.
+  /// Data of the next tensor, in the order given to create(), all at once or in pieces; a piece
+  /// never reaches into the tensor after. Errors: kInvalidArgument (more bytes than the tensor
+  /// has), kIo.
   Result<void> append(std::span<const std::byte> bytes);
-  /// After the last byte: flushes to disk and renames. The Writer is spent then.
+  /// After the last byte: flushes to disk and renames. The Writer is spent then. Errors:
+  /// kInvalidArgument (data are missing), kIo.
   Result<void> finish();
 
   struct State;
