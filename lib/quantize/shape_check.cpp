@@ -1,0 +1,53 @@
+#include "shape_check.hpp"
+
+#include <fmt/format.h>
+
+#include <cstdint>
+
+namespace kquant::detail {
+
+std::string type_name(TensorType type) {
+  const auto id = static_cast<std::uint32_t>(type);
+  const TypeInfo* info = find_type(id);
+  return info ? std::string(info->name) : fmt::format("type {}", id);
+}
+
+Result<void> check_shape(std::string_view who, TensorType type, std::size_t rows, std::size_t cols,
+                         std::size_t stride, std::size_t bytes) {
+  const TypeInfo& info = type_info(type);
+  if (cols % info.block_size != 0)
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("{}: {} columns are not whole blocks of {} ({} weights each)", who,
+                            cols, info.name, info.block_size));
+  if (rows > 1 && stride < cols)
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("{}: rows of {} columns overlap at stride {}", who, cols, stride));
+  std::size_t expected = 0;
+  if (__builtin_mul_overflow(cols / info.block_size, std::size_t{info.block_bytes}, &expected) ||
+      __builtin_mul_overflow(expected, rows, &expected))
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("{}: {} x {} weights are more than memory can hold", who, rows, cols));
+  if (bytes != expected)
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("{}: {} x {} weights of {} take {} bytes, not {}", who, rows, cols,
+                            info.name, expected, bytes));
+  return {};
+}
+
+Result<void> check_options(std::string_view who, std::size_t cols, const QuantizeOptions& options) {
+  if (options.threads < 0)
+    return fail(ErrorCode::kInvalidArgument, fmt::format("{}: {} threads", who, options.threads));
+  const std::span<const float> importance = options.importance;
+  if (importance.empty()) return {};
+  if (importance.size() != cols)
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("{}: {} importances for {} columns", who, importance.size(), cols));
+  for (std::size_t k = 0; k < cols; ++k)
+    if (!(importance[k] >= 0.0f && importance[k] <= 3.40282347e38f))
+      return fail(ErrorCode::kInvalidArgument,
+                  fmt::format("{}: importance of column {} is {}, not finite and non-negative", who,
+                              k, importance[k]));
+  return {};
+}
+
+}  // namespace kquant::detail
