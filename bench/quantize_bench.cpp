@@ -40,7 +40,8 @@ void quantize_rows(benchmark::State& state, TensorType type, bool with_importanc
   std::vector<float> importance(kCols);
   for (std::size_t k = 0; k < kCols; ++k) importance[k] = 1.0f / static_cast<float>(1 + k % 37);
   std::vector<std::byte> packed(kRows * row_bytes(type, kCols));
-  QuantizeOptions options{.threads = 1};
+  QuantizeOptions options;
+  options.threads = 1;
   if (with_importance) options.importance = importance;
   for (auto _ : state)
     benchmark::DoNotOptimize(quantize(type, {x.data(), kRows, kCols}, packed, options));

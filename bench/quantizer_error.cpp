@@ -71,7 +71,8 @@ int print_ratios(const std::filesystem::path& golden) {
       fmt::print(stderr, "{}\n", ok.error().message);
       return 1;
     }
-    const auto error = measure_error(info->type, x, packed, {.importance = importance});
+    const auto error =
+        measure_error(info->type, x, packed, {.importance = importance, .threads = 0});
     const double reference[] = {std::stod(plain), std::stod(weighted)};
     const double ours[] = {error->rel_rmse(), error->weighted_rel_rmse()};
     fmt::print("| {} | {} | {} | {:.6f} | {:.6f} | {:.4f} | {:.6f} | {:.6f} | {:.4f} |\n",

@@ -91,7 +91,8 @@ Result<void> dequantize(TensorType type, std::span<const std::byte> in, Span2d<f
     return ok;
   const std::size_t bytes = row_bytes(type, out.cols);
   const auto rows = static_cast<std::int64_t>(out.rows);
-#pragma omp parallel for schedule(static)
+  // Small matrices are done before a second thread has woken up.
+#pragma omp parallel for schedule(static) if (out.rows * out.cols >= (1u << 20))
   for (std::int64_t r = 0; r < rows; ++r) {
     const auto row = static_cast<std::size_t>(r);
     decode(in.data() + row * bytes, out.cols, out.data + row * out.stride);
