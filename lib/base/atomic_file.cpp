@@ -5,61 +5,68 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <cstdlib>
-#include <cstring>
+#include <random>
+#include <string_view>
+#include <system_error>
 #include <utility>
 
 namespace kquant {
-
 namespace {
 
-tl::unexpected<Error> io_error(const std::filesystem::path& path, const char* action) {
-  return fail(ErrorCode::kIo,
-              fmt::format("{}: cannot {}: {}", path.string(), action, std::strerror(errno)));
-}
+constexpr std::size_t kBufferBytes = 1 << 20;  // rows of small tensors gather into large writes
+constexpr std::size_t kMostPerWrite = std::size_t{1} << 30;
 
-/// What a plain open() for writing would have given the file.
-mode_t permissions_for(const std::filesystem::path& path) {
-  struct stat existing {};
-  if (::stat(path.c_str(), &existing) == 0) return existing.st_mode & 07777;
-  const mode_t mask = ::umask(0);  // there is no way to only read it
-  ::umask(mask);
-  return 0666 & ~mask;
+std::string random_name() {
+  static constexpr std::string_view kLetters = "0123456789abcdefghijklmnopqrstuvwxyz";
+  std::random_device random;
+  std::string name(6, '0');
+  for (char& c : name) c = kLetters[random() % kLetters.size()];
+  return name;
 }
 
 }  // namespace
 
+tl::unexpected<Error> AtomicFile::refused(const std::string& what) const {
+  const std::string reason = std::generic_category().message(errno);
+  return fail(ErrorCode::kIo, fmt::format("{}: cannot {}: {}", path_.string(), what, reason));
+}
+
 Result<AtomicFile> AtomicFile::create(const std::filesystem::path& path) {
-  std::error_code ignored;
-  if (std::filesystem::is_directory(path, ignored))
-    return fail(ErrorCode::kIo, fmt::format("{}: cannot write: it is a folder", path.string()));
   AtomicFile file;
-  file.path_ = path;
-  file.temporary_ = path.string() + ".XXXXXX.tmp";
-  file.descriptor_ = ::mkostemps(file.temporary_.data(), 4, O_CLOEXEC);
+  std::error_code no_such_file;
+  file.path_ = std::filesystem::canonical(path, no_such_file);
+  if (no_such_file) file.path_ = path;
+  struct stat old {};
+  const bool replaces = ::stat(file.path_.c_str(), &old) == 0;
+  if (replaces && !S_ISREG(old.st_mode))
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("{}: exists and is not a regular file", path.string()));
+
+  // open() and not mkstemp(), whose 0600 could become "what the umask leaves" only by setting the
+  // umask, which all threads share. A file to be replaced may be private: private from the start.
+  const mode_t mode = replaces ? 0600 : 0666;
+  do {
+    file.temporary_ = file.path_.string() + "." + random_name() + ".tmp";
+    file.descriptor_ =
+        ::open(file.temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+  } while (file.descriptor_ < 0 && (errno == EEXIST || errno == EINTR));
   if (file.descriptor_ < 0) {
     file.temporary_.clear();
-    return io_error(path, "create a file beside it");
+    return file.refused("create a file beside it");
   }
+  if (replaces && ::fchmod(file.descriptor_, old.st_mode & 07777) != 0)
+    return file.refused("give the new file the old one's permissions");
   return file;
 }
 
-AtomicFile::AtomicFile(AtomicFile&& other) noexcept
-    : path_(std::move(other.path_)),
-      temporary_(std::exchange(other.temporary_, {})),
-      descriptor_(std::exchange(other.descriptor_, -1)),
-      size_(other.size_) {}
-
-AtomicFile& AtomicFile::operator=(AtomicFile&& other) noexcept {
-  if (this != &other) {
-    discard();
-    path_ = std::move(other.path_);
-    temporary_ = std::exchange(other.temporary_, {});
-    descriptor_ = std::exchange(other.descriptor_, -1);
-    size_ = other.size_;
-  }
-  return *this;
+void AtomicFile::swap(AtomicFile& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(temporary_, other.temporary_);
+  std::swap(descriptor_, other.descriptor_);
+  std::swap(written_, other.written_);
+  std::swap(buffer_, other.buffer_);
 }
 
 AtomicFile::~AtomicFile() {
@@ -67,38 +74,76 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::discard() {
-  if (descriptor_ >= 0) ::close(std::exchange(descriptor_, -1));
-  if (!temporary_.empty()) ::unlink(std::exchange(temporary_, {}).c_str());
+  if (descriptor_ >= 0) ::close(descriptor_);
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  descriptor_ = -1;
+  temporary_.clear();
+}
+
+Result<void> AtomicFile::reserve(std::uint64_t size) {
+#if defined(__linux__)
+  int status = 0;
+  do {
+    status = ::fallocate(descriptor_, 0, 0, static_cast<off_t>(size));
+  } while (status != 0 && errno == EINTR);
+  if (status != 0 && errno != EOPNOTSUPP && errno != ENOSYS)
+    return refused(fmt::format("reserve {} bytes", size));
+#else
+  static_cast<void>(size);
+#endif
+  return {};
 }
 
 Result<void> AtomicFile::write(std::span<const std::byte> bytes) {
+  if (buffer_.size() + bytes.size() > kBufferBytes) {
+    if (const Result<void> flushed = flush(); !flushed) return flushed;
+    if (bytes.size() >= kBufferBytes) return write_through(bytes);
+  }
+  buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
+  return {};
+}
+
+Result<void> AtomicFile::flush() {
+  const Result<void> written = write_through(buffer_);
+  buffer_.clear();
+  return written;
+}
+
+Result<void> AtomicFile::write_through(std::span<const std::byte> bytes) {
+  if (descriptor_ < 0)
+    return fail(ErrorCode::kIo,
+                fmt::format("{}: an earlier write failed, the unfinished file was removed",
+                            path_.string()));
   while (!bytes.empty()) {
-    const ssize_t n = ::write(descriptor_, bytes.data(), bytes.size());
+    const ssize_t n = ::write(descriptor_, bytes.data(), std::min(bytes.size(), kMostPerWrite));
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0)
-      return fail(ErrorCode::kIo, fmt::format("{}: cannot write after {} bytes: {}", path_.string(),
-                                              size_, std::strerror(errno)));
-    size_ += static_cast<std::uint64_t>(n);
+    if (n < 0) {
+      const auto error = refused(fmt::format("write {} bytes at byte {}", bytes.size(), written_));
+      discard();
+      return error;
+    }
+    written_ += static_cast<std::uint64_t>(n);
     bytes = bytes.subspan(static_cast<std::size_t>(n));
   }
   return {};
 }
 
 Result<void> AtomicFile::commit() {
-  if (::fchmod(descriptor_, permissions_for(path_)) != 0)
-    return io_error(path_, "set its permissions");
-  if (::fsync(descriptor_) != 0) return io_error(path_, "flush it to the disk");
-  if (::close(std::exchange(descriptor_, -1)) != 0) return io_error(path_, "close it");
+  if (const Result<void> flushed = flush(); !flushed) return flushed;
+  if (::fsync(descriptor_) != 0) return refused("flush to disk");
+  if (::close(std::exchange(descriptor_, -1)) != 0) return refused("close");
   if (::rename(temporary_.c_str(), path_.c_str()) != 0)
-    return io_error(path_, "rename a finished file over it");
+    return refused("rename " + temporary_.string() + " to this name");
   temporary_.clear();
-  // The rename itself survives a power cut only once the folder is on the disk; a file system that
-  // cannot do that is no reason to fail a file that is complete.
+
+  // The new name is on disk once its folder is. Some file systems cannot flush a folder.
   const std::filesystem::path folder = path_.has_parent_path() ? path_.parent_path() : ".";
-  if (const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); fd >= 0) {
-    ::fsync(fd);
-    ::close(fd);
-  }
+  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return {};  // a folder may be written to and not read
+  const bool flushed = ::fsync(descriptor) == 0 || errno == EINVAL;
+  const auto error = refused("flush its folder to disk");
+  ::close(descriptor);
+  if (!flushed) return error;
   return {};
 }
 

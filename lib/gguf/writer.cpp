@@ -1,8 +1,8 @@
 #include <fmt/format.h>
 
-#include "gguf/atomic_file.hpp"
 #include "gguf/encoding.hpp"
 #include "gguf/parse.hpp"
+#include "kquant/base/atomic_file.hpp"
 #include "kquant/base/checked.hpp"
 #include "kquant/gguf.hpp"
 

@@ -82,7 +82,8 @@ TEST_CASE("no room for the bytes is an error with the path, and the old file sta
     if (setrlimit(RLIMIT_FSIZE, &limit) != 0) return 9;
     auto file = AtomicFile::create(dir / "a");
     if (!file) return 8;
-    const auto written = file->write(bytes(std::string(1000, 'x')));
+    auto written = file->write(bytes(std::string(1000, 'x')));
+    if (written) written = file->commit();
     if (written) return 7;
     return written.error().code == ErrorCode::kIo &&
                    written.error().message.find("/a: ") != std::string::npos
@@ -114,7 +115,7 @@ TEST_CASE("a folder, or a missing folder, is refused at once") {
   const test::TempDir dir;
   const auto folder = AtomicFile::create(dir.path());
   REQUIRE_FALSE(folder);
-  CHECK_THAT(folder.error().message, Catch::Contains("folder"));
+  CHECK_THAT(folder.error().message, Catch::Contains("not a regular file"));
   const auto missing = AtomicFile::create(dir / "none/a");
   REQUIRE_FALSE(missing);
   CHECK(missing.error().code == ErrorCode::kIo);
