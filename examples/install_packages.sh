@@ -8,7 +8,7 @@ set -euo pipefail
 
 packages=(
   g++ cmake ninja-build pkg-config
-  libexpected-dev libfmt-dev libpcre2-dev libeigen3-dev libxsimd-dev xtl-dev nlohmann-json3-dev libcli11-dev
+  libexpected-dev libfmt-dev libpcre2-dev libxsimd-dev xtl-dev nlohmann-json3-dev libcli11-dev
 )
 if [[ ${1:-} == --test ]]; then
   packages+=(
