@@ -30,24 +30,30 @@ struct QuantizeModelOptions {
 struct TensorReport {
   PlannedTensor plan;
   std::uint64_t bytes_before = 0, bytes_after = 0;
-  std::optional<QuantizationError> error;  ///< of tensors whose type changed
+  bool weighted = false;                   ///< the imatrix has an entry for it
+  std::optional<QuantizationError> error;  ///< of tensors whose type changed, against their source
 };
 
 struct QuantizeReport {
   std::vector<TensorReport> tensors;
   std::uint64_t file_bytes_before = 0, file_bytes_after = 0;  ///< after: 0 in a dry run
   double bits_per_weight_before = 0, bits_per_weight_after = 0;
+  std::vector<std::string> unused_imatrix_entries;  ///< that name no tensor of the model
 };
 
-/// Quantizes `in` into a new file `out`, written atomically. Memory: a few tensors, whatever the
-/// model. Errors: kInvalidArgument (imatrix needed, tensor type cannot be read), kBadData (tensor,
-/// row and column of a NaN or Inf), kIo. Metadata is preserved; general.file_type,
-/// general.quantization_version and quantize.imatrix.* are set.
+/// Quantizes `in` into a new file `out`, written atomically; a split model becomes one file, and
+/// `out` may be the input itself. Memory: a few panels of rows, whatever the model. Metadata is
+/// preserved; general.file_type, general.quantization_version and quantize.imatrix.* are set. The
+/// bytes do not depend on the number of threads.
+/// Errors: kInvalidArgument (the recipe needs an imatrix, an imatrix entry of the wrong length or
+/// an imatrix of another model, a tensor type that cannot be read, "interrupted"), kBadFile (no
+/// architecture), kBadData (tensor, row and column of a NaN or Inf), kIo.
 Result<QuantizeReport> quantize_model(const gguf::File& in, const std::filesystem::path& out,
                                       const Recipe& recipe,
                                       const QuantizeModelOptions& options = {});
 
-/// Shape facts for recipes, from a model's metadata.
+/// Shape facts for recipes, from a model's metadata. Errors: kNotFound, kBadFile, as the getters
+/// of gguf::File.
 Result<ModelShape> model_shape(const gguf::File& file);
 
 }  // namespace kquant
