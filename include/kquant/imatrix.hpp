@@ -32,7 +32,7 @@ class Imatrix {
   Result<std::vector<float>> importance(std::string_view name) const;
 
   /// GGUF (`<tensor>.in_sum2`, `<tensor>.counts`) or the legacy .dat format, told apart by content.
-  /// Errors: kIo, kBadFile.
+  /// Errors: kNotFound, kIo, kBadFile (naming file, entry and byte offset).
   static Result<Imatrix> load(const std::filesystem::path& path);
   /// The same from memory; `name` stands for the file in errors.
   static Result<Imatrix> parse(std::span<const std::byte> bytes, const std::string& name);

@@ -115,6 +115,8 @@ std::uint32_t u32_or_0(const gguf::File& file, std::string_view key) {
 
 Result<void> Imatrix::add(std::string_view name, std::span<const float> sum_of_squares,
                           float rows) {
+  if (sum_of_squares.empty())
+    return fail(ErrorCode::kInvalidArgument, fmt::format("imatrix entry '{}': no columns", name));
   auto found = entries_.find(name);
   if (found == entries_.end())
     found =
@@ -150,9 +152,12 @@ Result<std::vector<float>> Imatrix::importance(std::string_view name) const {
 }
 
 Result<Imatrix> Imatrix::load(const std::filesystem::path& path) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored))
+    return fail(ErrorCode::kNotFound, fmt::format("{}: no such file", path.string()));
   std::ifstream in(path, std::ios::binary | std::ios::ate);
   const std::streamoff size = in ? static_cast<std::streamoff>(in.tellg()) : -1;
-  if (size < 0 || std::filesystem::is_directory(path))
+  if (size < 0 || std::filesystem::is_directory(path, ignored))
     return fail(ErrorCode::kIo, fmt::format("{}: cannot open", path.string()));
   std::vector<std::byte> bytes(static_cast<std::size_t>(size));
   in.seekg(0);

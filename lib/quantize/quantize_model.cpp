@@ -223,9 +223,8 @@ Result<void> write_model(const gguf::File& in, const std::filesystem::path& out,
                          QuantizeReport& report) {
   std::vector<gguf::TensorSpec> specs;
   for (std::size_t i = 0; i < report.tensors.size(); ++i) {
-    const gguf::Tensor& tensor = in.tensors()[i];
-    specs.push_back(
-        {std::string(tensor.name), report.tensors[i].plan.target, tensor.n_dims, tensor.shape});
+    specs.push_back(gguf::spec_of(in.tensors()[i]));
+    specs.back().type = report.tensors[i].plan.target;
   }
   auto writer =
       gguf::Writer::create(out, metadata_of(in, recipe, options.imatrix), std::move(specs));
