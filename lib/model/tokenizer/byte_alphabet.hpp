@@ -3,6 +3,7 @@
 // Printable Latin-1 bytes stand for themselves; the 68 others become U+0100, U+0101, ... in order
 // (space is U+0120 'Ġ', newline U+010A 'Ċ').
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <string>
