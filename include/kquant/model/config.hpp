@@ -28,13 +28,14 @@ struct Config {
 
   RopeLayout rope_layout = RopeLayout::kNormal;
   RopeScaling rope_scaling = RopeScaling::kNone;
-  int rope_dims = 0;
-  float rope_base = 10000.0f,
-        rope_base_local = 0.0f;  ///< local: of sliding-window layers, 0: the same
-  float rope_scale = 1.0f;       ///< position multiplier: 1 / factor
+  int rope_dims = 0;                 ///< leading dimensions of each head that are rotated
+  float rope_base = 10000.0f;        ///< of layers that see all tokens
+  float rope_base_local = 10000.0f;  ///< of sliding-window layers
+  float rope_scale = 1.0f;           ///< position multiplier, 1 / factor
   float rope_scale_local = 1.0f;
-  float rope_attn_factor = 1.0f;
+  float rope_attn_factor = 1.0f;  ///< multiplies cos and sin; YaRN's own factor included
   float yarn_ext_factor = 0.0f, yarn_beta_fast = 32.0f, yarn_beta_slow = 1.0f;
+  /// A cache with room for more tokens than this uses the long RoPE factors (phi3).
   int original_context_length = 0;
 
   Activation activation = Activation::kSilu;

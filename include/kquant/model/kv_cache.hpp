@@ -2,19 +2,21 @@
 // Keys and values of the tokens seen so far.
 
 #include <cstddef>
-#include <span>
-#include <vector>
+#include <memory>
 
-#include "kquant/base/half.hpp"
 #include "kquant/model/config.hpp"
 
 namespace kquant {
 
 enum class KvType { kF16, kF32 };
 
-/// Room for `capacity` tokens of one sequence: per layer, K and V of n_kv_heads x head_dim each.
+/// Room for `capacity` tokens of one sequence. Memory is taken for that capacity only, and touched
+/// as tokens arrive: 2 bytes (F16) x n_layers x n_kv_heads x (head_dim_k + head_dim_v) a token.
+/// A model with RoPE factors for long contexts (phi3) uses them where capacity exceeds
+/// Config::original_context_length. Move-only.
 class KvCache {
  public:
+  /// A negative capacity counts as 0. std::bad_alloc passes through.
   KvCache(const Config& config, int capacity, KvType type = KvType::kF16);
 
   int size() const { return size_; }
@@ -22,7 +24,7 @@ class KvCache {
   KvType type() const { return type_; }
   std::size_t bytes() const;
 
-  /// Forgets all tokens from position `size` on.
+  /// Forgets all tokens from position `size` on; nothing where there are none.
   void truncate(int size);
   void clear() { truncate(0); }
 
@@ -30,8 +32,8 @@ class KvCache {
   friend class CacheAccess;  // lib/model: reads and appends
   int capacity_ = 0, size_ = 0;
   KvType type_ = KvType::kF16;
-  int n_layers_ = 0, k_width_ = 0, v_width_ = 0;
-  std::vector<std::byte> storage_;
+  int n_layers_ = 0, n_kv_heads_ = 0, head_dim_k_ = 0, head_dim_v_ = 0;
+  std::unique_ptr<std::byte[]> storage_;
 };
 
 }  // namespace kquant

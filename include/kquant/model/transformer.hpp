@@ -3,7 +3,8 @@
 //
 //     auto model = Transformer::load("model.gguf");
 //     KvCache cache(model->config(), 512);
-//     model->forward(tokens, cache, {.logits = Logits::kLast}, out);
+//     std::vector<float> logits(vocab_size);
+//     model->forward(tokens, cache, {logits.data(), 1, logits.size()});  // of the last token
 
 #include <cstddef>
 #include <cstdint>
@@ -29,6 +30,8 @@ class Transformer {
   /// Errors: kIo, kBadFile (a tensor missing or of the wrong shape: names it), kUnsupported
   /// (architecture: lists those that are known).
   static Result<Transformer> load(const std::filesystem::path& path);
+  /// Of an open file (such as one parsed from bytes in memory).
+  static Result<Transformer> load(gguf::File file);
 
   Transformer(Transformer&&) noexcept;
   Transformer& operator=(Transformer&&) noexcept;
@@ -40,12 +43,23 @@ class Transformer {
 
   /// Runs `tokens` through the model after what `cache` holds, and appends them to it.
   /// Logits of the last logits.rows tokens are written to logits (logits.cols == vocab_size);
-  /// logits.rows may be 0. Prefill in one call or token by token gives the same logits.
-  /// Errors: kOutOfRange (context overflow, token id), kInvalidArgument (no tokens).
+  /// logits.rows may be 0. Prefill in one call or token by token gives the same logits, bit for
+  /// bit, for any number of threads. A call that fails leaves the cache as it was.
+  /// Errors: kOutOfRange (context overflow, token id), kInvalidArgument (no tokens, more rows than
+  /// tokens, a cache made for another model).
   Result<void> forward(std::span<const Token> tokens, KvCache& cache, Span2d<float> logits);
 
-  /// Called with the name of each weight tensor and the activations it is about to meet (M x K);
-  /// how an imatrix is collected. Empty: no calls.
+  /// As forward, but stops before the output matrix: hidden states (final norm applied) of the last
+  /// hidden.rows tokens, hidden.cols == n_embd. With project(), logits of many tokens need not be
+  /// in memory at once.
+  Result<void> hidden_states(std::span<const Token> tokens, KvCache& cache, Span2d<float> hidden);
+
+  /// Logits (M x vocab_size) of hidden states (M x n_embd). Errors: kInvalidArgument (shapes).
+  Result<void> project(Span2d<const float> hidden, Span2d<float> logits);
+
+  /// Called with the name of each weight tensor and the activations it is about to meet (M x K, at
+  /// most 512 rows a call; Q, K and V are each called with the one input they share); how an
+  /// imatrix is collected. Empty: no calls.
   using Observer = std::function<void(std::string_view tensor, Span2d<const float> x)>;
   void observe(Observer observer);
 

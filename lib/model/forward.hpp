@@ -1,0 +1,68 @@
+#pragma once
+// The forward pass: one for all architectures, with what they differ in taken from Config and from
+// which weights are there.
+//
+//     x = embedding of the tokens                                     M x n_embd
+//     each layer:
+//       x += post_norm( W_o attention( rope(qk_norm(W_qkv norm(x))), cache ) )
+//       x += post_norm( W_down( act(W_gate norm(x)) * (W_up norm(x)) ) )
+//     hidden = norm(x)             logits = soft_cap(W_output hidden)
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "kquant/base/span2d.hpp"
+#include "kquant/matmul.hpp"
+#include "kquant/model/transformer.hpp"
+#include "model/attention.hpp"
+#include "model/cache_access.hpp"
+#include "model/rope.hpp"
+#include "model/weights.hpp"
+
+namespace kquant {
+
+class ForwardPass {
+ public:
+  /// Long prompts go through in chunks of this many tokens, which bounds the scratch memory.
+  static constexpr std::size_t kChunk = 512;
+
+  ForwardPass(const Config& config, Weights weights);
+
+  /// Runs at most kChunk tokens and appends them to the cache. Result: the final norm of the last
+  /// `n_hidden` of them, valid until the next call. Preconditions: the cache fits and has room,
+  /// token ids are within the vocabulary.
+  Span2d<const float> run(std::span<const Token> tokens, KvCache& cache, std::size_t n_hidden);
+
+  /// logits = soft_cap(W_output hidden), M x vocab_size.
+  void project(Span2d<const float> hidden, Span2d<float> logits);
+
+  Transformer::Observer observer;
+
+ private:
+  void reserve(std::size_t tokens);
+  void embed(std::span<const Token> tokens, Span2d<float> x);
+  void apply(const Projection& projection, Span2d<const float> x, Span2d<float> y);
+  void add_attention(std::size_t index, CacheAccess& access, const KvCache& cache, Span2d<float> x);
+  void add_mlp(const LayerWeights& layer, Span2d<float> x);
+  template <class T>
+  void attend(std::size_t index, CacheAccess& access, std::size_t position, Span2d<float> qkv,
+              Span2d<float> out);
+  /// out = norm(x), row by row.
+  void norm(Span2d<const float> x, std::span<const float> weight, Span2d<float> out) const;
+  /// x += y, or norm(y) where there is a post-norm.
+  void add_residual(Span2d<float> y, std::span<const float> post_norm, Span2d<float> x) const;
+
+  Config config_;
+  Weights weights_;
+  std::size_t n_embd_, n_ff_, n_heads_, n_kv_heads_, dim_k_, dim_v_;
+  RopeFrequencies rope_, rope_long_, rope_local_;
+
+  // Scratch, grown to the largest chunk seen: no allocation from the second decoding step on.
+  RopeTable table_, table_local_;
+  Attention attention_;
+  MatmulWorkspace workspace_;
+  std::vector<float> x_, normed_, qkv_, heads_, branch_, gate_up_;
+};
+
+}  // namespace kquant

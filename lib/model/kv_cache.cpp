@@ -1,0 +1,29 @@
+#include "kquant/model/kv_cache.hpp"
+
+#include <algorithm>
+
+#include "kquant/base/half.hpp"
+
+namespace kquant {
+
+KvCache::KvCache(const Config& config, int capacity, KvType type)
+    : capacity_(std::max(capacity, 0)),
+      type_(type),
+      n_layers_(config.n_layers),
+      n_kv_heads_(config.n_kv_heads),
+      head_dim_k_(config.head_dim_k),
+      head_dim_v_(config.head_dim_v),
+      storage_(std::make_unique_for_overwrite<std::byte[]>(bytes())) {}
+
+std::size_t KvCache::bytes() const {
+  const std::size_t element = type_ == KvType::kF16 ? sizeof(Half) : sizeof(float);
+  return element * static_cast<std::size_t>(n_layers_) * static_cast<std::size_t>(capacity_) *
+         static_cast<std::size_t>(n_kv_heads_) *
+         static_cast<std::size_t>(head_dim_k_ + head_dim_v_);
+}
+
+void KvCache::truncate(int size) {
+  size_ = std::clamp(size, 0, size_);
+}
+
+}  // namespace kquant

@@ -1,0 +1,66 @@
+#include "model/rope.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+namespace kquant {
+namespace {
+
+RopeFrequencies plain_frequencies(const Config& config, double base, double scale) {
+  RopeFrequencies rope;
+  for (int dim = 0; dim < config.rope_dims; dim += 2)
+    rope.frequencies.push_back(scale *
+                               std::pow(base, -static_cast<double>(dim) / config.rope_dims));
+  return rope;
+}
+
+/// The pair that makes `turns` turns within the original context (arXiv:2309.00071, appendix).
+double pair_of_turns(const Config& config, double turns) {
+  return config.rope_dims *
+         std::log(config.original_context_length / (turns * 2 * std::numbers::pi)) /
+         (2 * std::log(static_cast<double>(config.rope_base)));
+}
+
+/// 1 for pairs that turn often enough to keep their frequency, 0 for those to be interpolated.
+double kept_share(const Config& config, std::size_t pair) {
+  const double low = std::max(0.0, std::floor(pair_of_turns(config, config.yarn_beta_fast)));
+  const double high =
+      std::min(config.rope_dims - 1.0, std::ceil(pair_of_turns(config, config.yarn_beta_slow)));
+  const double ramp = (static_cast<double>(pair) - low) / std::max(0.001, high - low);
+  return (1.0 - std::clamp(ramp, 0.0, 1.0)) * config.yarn_ext_factor;
+}
+
+}  // namespace
+
+RopeFrequencies global_frequencies(const Config& config, std::span<const float> factors) {
+  RopeFrequencies rope = plain_frequencies(config, config.rope_base, 1.0);
+  rope.magnitude = config.rope_attn_factor;
+  for (std::size_t pair = 0; pair < rope.frequencies.size(); ++pair) {
+    double& frequency = rope.frequencies[pair];
+    if (!factors.empty()) frequency /= factors[pair];
+    const double kept = config.rope_scaling == RopeScaling::kYarn ? kept_share(config, pair) : 0.0;
+    frequency *= config.rope_scale * (1.0 - kept) + kept;
+  }
+  return rope;
+}
+
+RopeFrequencies local_frequencies(const Config& config) {
+  return plain_frequencies(config, config.rope_base_local, config.rope_scale_local);
+}
+
+void RopeTable::fill(const RopeFrequencies& rope, std::size_t first_position, std::size_t count) {
+  pairs_ = rope.frequencies.size();
+  if (cos_.size() < count * pairs_) {
+    cos_.resize(count * pairs_);
+    sin_.resize(count * pairs_);
+  }
+  for (std::size_t i = 0; i < count; ++i)
+    for (std::size_t pair = 0; pair < pairs_; ++pair) {
+      const double angle = static_cast<double>(first_position + i) * rope.frequencies[pair];
+      cos_[i * pairs_ + pair] = static_cast<float>(std::cos(angle) * rope.magnitude);
+      sin_[i * pairs_ + pair] = static_cast<float>(std::sin(angle) * rope.magnitude);
+    }
+}
+
+}  // namespace kquant

@@ -1,0 +1,138 @@
+#include "kquant/model/transformer.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "model/forward.hpp"
+
+namespace kquant {
+
+struct Transformer::State {
+  gguf::File file;
+  Config config;
+  Tokenizer tokenizer;
+  ForwardPass pass;
+
+  Result<void> check(std::span<const Token> tokens, KvCache& cache, std::size_t rows) const;
+
+  /// Runs `tokens` chunk by chunk; fn(first, hidden) gets the hidden states of those of the last
+  /// `rows` tokens that a chunk holds, the first of them being the first-th of the last `rows`.
+  template <class Fn>
+  void run(std::span<const Token> tokens, KvCache& cache, std::size_t rows, const Fn& fn) {
+    const std::size_t skipped = tokens.size() - rows;
+    for (std::size_t begin = 0; begin < tokens.size();) {
+      const std::size_t n = std::min(ForwardPass::kChunk, tokens.size() - begin);
+      const std::size_t wanted = begin + n - std::clamp(skipped, begin, begin + n);
+      const auto hidden = pass.run(tokens.subspan(begin, n), cache, wanted);
+      begin += n;
+      if (wanted > 0) fn(begin - wanted - skipped, hidden);
+    }
+  }
+};
+
+Result<void> Transformer::State::check(std::span<const Token> tokens, KvCache& cache,
+                                       std::size_t rows) const {
+  if (tokens.empty()) return fail(ErrorCode::kInvalidArgument, "forward: no tokens");
+  if (rows > tokens.size())
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("forward: {} rows of output asked for, but {} tokens given", rows,
+                            tokens.size()));
+  if (!CacheAccess(cache).fits(config))
+    return fail(ErrorCode::kInvalidArgument, "forward: the cache was made for another model");
+  const auto room = static_cast<std::size_t>(cache.capacity() - cache.size());
+  if (tokens.size() > room)
+    return fail(ErrorCode::kOutOfRange,
+                fmt::format("context overflow: {} tokens after {}, but the cache has a capacity "
+                            "of {} tokens",
+                            tokens.size(), cache.size(), cache.capacity()));
+  for (const Token token : tokens)
+    if (token < 0 || token >= config.vocab_size)
+      return fail(ErrorCode::kOutOfRange, fmt::format("token id {} is outside the vocabulary of {}",
+                                                      token, config.vocab_size));
+  return {};
+}
+
+namespace {
+Result<void> check_cols(std::string_view what, std::size_t found, int expected) {
+  if (found == static_cast<std::size_t>(expected)) return {};
+  return fail(ErrorCode::kInvalidArgument,
+              fmt::format("{}: found {} columns, expected {}", what, found, expected));
+}
+}  // namespace
+
+Transformer::Transformer(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Transformer::Transformer(Transformer&&) noexcept = default;
+Transformer& Transformer::operator=(Transformer&&) noexcept = default;
+Transformer::~Transformer() = default;
+
+Result<Transformer> Transformer::load(const std::filesystem::path& path) {
+  auto file = gguf::File::open(path);
+  if (!file) return fail(file.error());
+  return load(std::move(*file));
+}
+
+Result<Transformer> Transformer::load(gguf::File file) {
+  auto config = read_config(file);
+  if (!config) return fail(config.error());
+  auto weights = read_weights(file, *config);
+  if (!weights) return fail(weights.error());
+  auto tokenizer = Tokenizer::load(file);
+  if (!tokenizer) return fail(tokenizer.error());
+  ForwardPass pass(*config, std::move(*weights));
+  return Transformer(std::unique_ptr<State>(
+      new State{std::move(file), std::move(*config), std::move(*tokenizer), std::move(pass)}));
+}
+
+const Config& Transformer::config() const {
+  return state_->config;
+}
+const Tokenizer& Transformer::tokenizer() const {
+  return state_->tokenizer;
+}
+const gguf::File& Transformer::file() const {
+  return state_->file;
+}
+void Transformer::observe(Observer observer) {
+  state_->pass.observer = std::move(observer);
+}
+
+Result<void> Transformer::forward(std::span<const Token> tokens, KvCache& cache,
+                                  Span2d<float> logits) {
+  if (auto checked = state_->check(tokens, cache, logits.rows); !checked) return checked;
+  if (logits.rows > 0)
+    if (auto checked = check_cols("logits", logits.cols, config().vocab_size); !checked)
+      return checked;
+  state_->run(tokens, cache, logits.rows, [&](std::size_t first, Span2d<const float> hidden) {
+    state_->pass.project(hidden, logits.middle_rows(first, hidden.rows));
+  });
+  return {};
+}
+
+Result<void> Transformer::hidden_states(std::span<const Token> tokens, KvCache& cache,
+                                        Span2d<float> hidden) {
+  if (auto checked = state_->check(tokens, cache, hidden.rows); !checked) return checked;
+  if (hidden.rows > 0)
+    if (auto checked = check_cols("hidden states", hidden.cols, config().n_embd); !checked)
+      return checked;
+  state_->run(tokens, cache, hidden.rows, [&](std::size_t first, Span2d<const float> states) {
+    for (std::size_t row = 0; row < states.rows; ++row)
+      std::ranges::copy(states.row(row), hidden.row(first + row).begin());
+  });
+  return {};
+}
+
+Result<void> Transformer::project(Span2d<const float> hidden, Span2d<float> logits) {
+  if (auto checked = check_cols("hidden states", hidden.cols, config().n_embd); !checked)
+    return checked;
+  if (auto checked = check_cols("logits", logits.cols, config().vocab_size); !checked)
+    return checked;
+  if (hidden.rows != logits.rows)
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("project: {} rows of hidden states, but {} of logits", hidden.rows,
+                            logits.rows));
+  if (hidden.rows > 0) state_->pass.project(hidden, logits);
+  return {};
+}
+
+}  // namespace kquant

@@ -1,0 +1,44 @@
+#pragma once
+// The tensors of a model, found by name and checked against the hyper-parameters.
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "kquant/gguf.hpp"
+#include "kquant/matmul.hpp"
+#include "kquant/model/config.hpp"
+
+namespace kquant {
+
+/// One or more matrices that meet the same input; their outputs lie side by side, as if they were
+/// one. So Q, K and V are the same to a reader whether a file has them fused or not.
+struct Projection {
+  std::vector<std::string> names;
+  std::vector<MatrixView> matrices;
+  std::vector<float> bias;  ///< of all outputs; empty: none
+  std::size_t outputs() const;
+};
+
+struct LayerWeights {
+  std::vector<float> attn_norm, ffn_norm;
+  std::vector<float> q_norm, k_norm, attn_post_norm, ffn_post_norm;  ///< empty: none
+  Projection qkv;                                                    ///< Q heads, K heads, V heads
+  Projection attn_output;
+  Projection gate_up;  ///< gate, then up
+  Projection down;
+};
+
+struct Weights {
+  Projection embedding;  ///< one matrix, vocab_size x n_embd
+  Projection output;     ///< the same where the file has no output.weight
+  std::vector<float> output_norm;
+  std::vector<float> rope_freqs, rope_factors_long, rope_factors_short;  ///< empty: none
+  std::vector<LayerWeights> layers;
+};
+
+/// Views into `file`, which must outlive them. Errors: kBadFile (a tensor missing or of the wrong
+/// shape), kUnsupported (a type that cannot be computed with, a tensor the architecture has not).
+Result<Weights> read_weights(const gguf::File& file, const Config& config);
+
+}  // namespace kquant
