@@ -176,10 +176,10 @@ class Metadata {
 
   std::size_t size() const { return entries_.size(); }
   std::string_view key(std::size_t i) const { return entries_[i].key; }
+  Value value(std::size_t i) const;
   std::optional<Value> find(std::string_view key) const;
 
  private:
-  friend class Writer;
   struct Entry {
     std::string key;
     ValueType type;
@@ -205,9 +205,10 @@ TensorSpec spec_of(const Tensor& tensor);
 /// new file has the permissions of the one it replaces, or those of any new file.
 class Writer {
  public:
-  /// Reserves the whole file on disk where the file system can, so that a disk too small shows
-  /// here. Errors: kInvalidArgument (metadata or tensors break a rule of the format: duplicate or
-  /// overlong names, a shape not a multiple of the block, a bad general.alignment), kIo.
+  /// Where `path` is a symbolic link, the file it points to is replaced.
+  /// Errors: kInvalidArgument (metadata or tensors break a rule of the format: duplicate or
+  /// overlong names, a shape not a multiple of the block, a bad general.alignment; `path` is
+  /// something else than a regular file), kIo.
   static Result<Writer> create(const std::filesystem::path& path, const Metadata& metadata,
                                std::vector<TensorSpec> tensors);
   Writer(Writer&&) noexcept;

@@ -87,9 +87,13 @@ bool Metadata::erase(std::string_view key) {
   return std::erase_if(entries_, [&](const Entry& entry) { return entry.key == key; }) > 0;
 }
 
+Value Metadata::value(std::size_t i) const {
+  return make_value(entries_[i].type, entries_[i].bytes);
+}
+
 std::optional<Value> Metadata::find(std::string_view key) const {
-  for (const Entry& entry : entries_)
-    if (entry.key == key) return make_value(entry.type, entry.bytes);
+  for (std::size_t i = 0; i < size(); ++i)
+    if (entries_[i].key == key) return value(i);
   return std::nullopt;
 }
 

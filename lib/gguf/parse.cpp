@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
 #include <limits>
 
 #include "gguf/cursor.hpp"
@@ -173,7 +172,7 @@ Result<void> Parser::parse_alignment() {
   if (value->type() != ValueType::U32)
     return bad("key '{}': expected a u32, found {}", kAlignmentKey, gguf::name(value->type()));
   const auto alignment = static_cast<std::uint64_t>(*value->as_int());
-  if (!std::has_single_bit(alignment) || alignment < kMinAlignment || alignment > kMaxAlignment)
+  if (!is_alignment(alignment))
     return bad("key '{}': expected a power of two from {} to {}, found {}", kAlignmentKey,
                kMinAlignment, kMaxAlignment, alignment);
   file_.alignment = alignment;

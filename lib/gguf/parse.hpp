@@ -1,6 +1,7 @@
 #pragma once
 // One GGUF file's bytes, checked and indexed. What is kept are positions in the bytes, not copies.
 
+#include <bit>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -19,6 +20,10 @@ inline constexpr std::uint64_t kMaxCount = std::uint64_t{1} << 30;  ///< of stri
 inline constexpr std::size_t kMaxKeyBytes = 65535;
 inline constexpr std::size_t kMaxTensorNameBytes = 63;
 inline constexpr std::string_view kAlignmentKey = "general.alignment";
+
+constexpr bool is_alignment(std::uint64_t n) {
+  return std::has_single_bit(n) && n >= kMinAlignment && n <= kMaxAlignment;
+}
 
 /// The key-value pairs of a file: where each starts, and an index by key.
 struct MetadataTable {
