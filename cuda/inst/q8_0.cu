@@ -1,0 +1,4 @@
+#include "cuda/dequantize.cuh"
+
+template __global__ void kquant::cuda::dequantize<kquant::Q8_0>(const kquant::Q8_0::Block*,
+                                                                std::size_t, float*);

@@ -1,0 +1,44 @@
+#pragma once
+// The kernels of every format for one ISA, generated from the list of formats.
+
+#include "kernels/activations.hpp"
+#include "kernels/dequantize.hpp"
+#include "kernels/float_ops.hpp"
+#include "kernels/isa/concept.hpp"
+#include "kernels/multiply.hpp"
+#include "kernels/multiply_plain.hpp"
+#include "kernels/table.hpp"
+#include "kquant/format/all.hpp"
+
+namespace kquant::kernels {
+
+static_assert(kComputableTypes == WeightFormats::kSize + PlainFormats::kSize);
+
+template <KernelIsa Isa>
+consteval KernelTable make_table() {
+  KernelTable table{};
+  table.isa = Isa::kIsa;
+  table.isa_name = Isa::kName;
+  int at = 0;
+  WeightFormats::for_each([&]<class F>() {
+    table.formats[at++] = {
+        .type = F::type,
+        .activations = kIsBlock32<F> ? ActivationKind::kInt8Per32 : ActivationKind::kInt8Per256,
+        .dequantize_row = dequantize_row<F, Isa>,
+        .multiply = multiply<F, Isa>,
+        .scratch_bytes = scratch_bytes<F, Isa>};
+  });
+  PlainFormats::for_each([&]<class F>() {
+    table.formats[at++] = {.type = F::type,
+                           .activations = ActivationKind::kFloat,
+                           .dequantize_row = dequantize_plain_row<F, Isa>,
+                           .multiply = multiply_plain<F, Isa>,
+                           .scratch_bytes = no_scratch<Isa>};
+  });
+  table.quantize[static_cast<int>(ActivationKind::kInt8Per256)] = quantize_activations<Isa, 256>;
+  table.quantize[static_cast<int>(ActivationKind::kInt8Per32)] = quantize_activations<Isa, 32>;
+  table.floats = float_ops<Isa>();
+  return table;
+}
+
+}  // namespace kquant::kernels

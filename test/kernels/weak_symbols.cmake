@@ -1,0 +1,36 @@
+# Compiles SOURCE at -O0 and -O2 and looks at its weak symbols: each must carry the type of its ISA
+# (kernels::Avx2, xsimd::avx2, …) in its name. Any other could be an inline function that ordinary
+# code has too, and the linker would be free to keep the copy with the wrong instructions.
+separate_arguments(FLAGS)
+get_filename_component(isa ${SOURCE} NAME_WE)
+set(own_scalar "kernels::Scalar")
+set(own_avx2 "kernels::Avx2|xsimd::avx2")
+set(own_avx512vnni "kernels::Avx512Vnni|xsimd::avx512bw")
+set(own_neon "kernels::Neon|xsimd::neon64")
+
+foreach(level -O0 -O2)
+  set(object ${OUTPUT}${level}.o)
+  execute_process(COMMAND ${COMPILER} ${FLAGS} ${level} -c ${SOURCE} -o ${object}
+    COMMAND_ERROR_IS_FATAL ANY)
+  execute_process(COMMAND ${NM} -C --defined-only ${object} OUTPUT_VARIABLE symbols
+    COMMAND_ERROR_IS_FATAL ANY)
+  string(REPLACE ";" "," symbols "${symbols}")
+  string(REPLACE "\n" ";" symbols "${symbols}")
+  set(n_weak 0)
+  set(foreign "")
+  foreach(symbol IN LISTS symbols)
+    if(symbol MATCHES "^[0-9a-f]* [WVuvw] ")
+      math(EXPR n_weak "${n_weak} + 1")
+      if(NOT symbol MATCHES "${own_${isa}}")
+        string(APPEND foreign "  ${symbol}\n")
+      endif()
+    endif()
+  endforeach()
+  if(n_weak EQUAL 0)
+    message(FATAL_ERROR "${isa} ${level}: no weak symbol at all; is this test still looking at the kernels?")
+  endif()
+  if(foreign)
+    message(FATAL_ERROR "${isa} ${level}: weak symbols without the ISA in their name:\n${foreign}")
+  endif()
+  message(STATUS "${isa} ${level}: ${n_weak} weak symbols, all its own")
+endforeach()
