@@ -6,9 +6,7 @@
 #include <cstddef>
 #include <functional>
 #include <optional>
-#include <span>
 #include <string_view>
-#include <vector>
 
 #include "kquant/base/error.hpp"
 #include "kquant/model/transformer.hpp"
@@ -19,7 +17,7 @@ struct PerplexityOptions {
   int context = 512;  ///< tokens a window
   int chunks = 0;     ///< windows at most; 0: all of the text
   /// After each window; return false to stop (kInvalidArgument "interrupted").
-  std::function<bool(int done, int total, double perplexity)> progress;
+  std::function<bool(int done, int total, double perplexity)> progress = {};
 };
 
 /// Mean and standard error over scored tokens.
@@ -41,14 +39,16 @@ struct PerplexityResult {
   Estimate nll;                                 ///< nats a token
   std::size_t scored_tokens = 0;
   int chunks = 0;
-  double seconds = 0;
-  double tokens_per_second =
-      0;  ///< evaluated (not only scored) tokens, the reference's time left out
+  double seconds = 0;            ///< of the model's forward passes, the reference's left out
+  double tokens_per_second = 0;  ///< evaluated (not only scored) tokens in those
   std::optional<Divergence> divergence;
 };
 
-/// Errors: kInvalidArgument (text shorter than two tokens past a window, vocabularies that differ).
-/// `reference`, if given, is run side by side window by window: no logits are kept on disk.
+/// Of each window of n tokens, those from n/2 + 1 on are scored; log-softmax and sums are in double
+/// precision and the same for any number of threads. `reference`, if given, is run side by side
+/// window by window: no logits are kept on disk, and at most 64 rows of them in memory.
+/// Errors: kInvalidArgument (a text shorter than one window, a window of less than 4 tokens,
+/// vocabularies that differ, interrupted), kBadData (logits that are not finite).
 Result<PerplexityResult> perplexity(Transformer& model, std::string_view text,
                                     const PerplexityOptions& options = {},
                                     Transformer* reference = nullptr);
