@@ -1,10 +1,12 @@
-// matmul/FORMAT/ISA/ROWSxCOLS/M: packed weights times M rows of activations, one thread unless
-// OMP_NUM_THREADS says more. Counters: bytes of weights a second (M = 1 is bound by memory; the
-// read probe is the limit) and operations a second (2 per product).
+// matmul/FORMAT/ISA/ROWSxCOLS/M: packed weights times M rows of activations, with as many threads
+// as OMP_NUM_THREADS says; rates are of processor time with one thread, of elapsed time with more.
+// Counters: bytes of weights a second (M = 1 is bound by memory; the read probe is the limit) and
+// operations a second (2 per product).
 //
 //     matmul_bench --shapes=bench/shapes/llama_8b.txt --benchmark_filter='Q4_K/avx512vnni.*/1$'
 
 #include <benchmark/benchmark.h>
+#include <omp.h>
 
 #include <cstring>
 #include <fstream>
@@ -104,10 +106,10 @@ void add_format(const std::vector<Shape>& shapes) {
     for (const Shape shape : shapes)
       for (const std::size_t m : {1, 8, 64, 512}) {
         const std::string size = std::to_string(shape.rows) + "x" + std::to_string(shape.cols);
-        benchmark::RegisterBenchmark(
+        auto* bench = benchmark::RegisterBenchmark(
             ("matmul/" + stem + "/" + size + "/" + std::to_string(m)).c_str(),
-            [=](benchmark::State& state) { matmul_bench<F>(state, isa, shape, m); })
-            ->UseRealTime();
+            [=](benchmark::State& state) { matmul_bench<F>(state, isa, shape, m); });
+        if (omp_get_max_threads() > 1) bench->UseRealTime();
       }
     benchmark::RegisterBenchmark(("dequantize/" + stem).c_str(),
                                  [=](benchmark::State& state) { dequantize_bench<F>(state, isa); });

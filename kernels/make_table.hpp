@@ -15,7 +15,7 @@ namespace kquant::kernels {
 static_assert(kComputableTypes == WeightFormats::kSize + PlainFormats::kSize);
 
 template <KernelIsa Isa>
-consteval KernelTable make_table() {
+constexpr KernelTable make_table() {
   KernelTable table{};
   table.isa = Isa::kIsa;
   table.isa_name = Isa::kName;

@@ -23,7 +23,7 @@ inline constexpr int kSuperBytes = static_cast<int>(sizeof(typename F::Block)) *
 template <class F>
 struct QuarterPlace {
   int block_at, run, index;
-  static consteval QuarterPlace of(int quarter) {
+  static constexpr QuarterPlace of(int quarter) {
     const int weight = 16 * quarter, in_block = weight % F::kBlock;
     return {weight / F::kBlock * static_cast<int>(sizeof(typename F::Block)), in_block / F::kRun,
             in_block % F::kRun};
@@ -31,7 +31,7 @@ struct QuarterPlace {
 };
 
 template <class F>
-consteval Plane low_plane(int chunk) {
+constexpr Plane low_plane(int chunk) {
   Plane plane{};
   for (int t = 0; t < 4; ++t) {
     const auto place = QuarterPlace<F>::of(4 * chunk + t);
@@ -44,7 +44,7 @@ consteval Plane low_plane(int chunk) {
 }
 
 template <class F>
-consteval Plane high_plane(int chunk) {
+constexpr Plane high_plane(int chunk) {
   Plane plane{};
   for (int t = 0; t < 4; ++t) {
     const auto place = QuarterPlace<F>::of(4 * chunk + t);
@@ -57,7 +57,7 @@ consteval Plane high_plane(int chunk) {
 }
 
 template <class F>
-consteval BitPlane high_bits(int chunk) {
+constexpr BitPlane high_bits(int chunk) {
   BitPlane plane{};
   for (int t = 0; t < 4; ++t) {
     const auto place = QuarterPlace<F>::of(4 * chunk + t);
@@ -93,11 +93,11 @@ KQ_INLINE typename Isa::Bytes signed_codes(const std::uint8_t* p) {
 
 /// Offsets of the binary16 factors of a block32 format (those of k-quants are read by F::d).
 template <class F>
-consteval int d_at() {
+KQ_INLINE constexpr int d_at() {
   return static_cast<int>(offsetof(typename F::Block, d));
 }
 template <class F>
-consteval int min_at() {
+KQ_INLINE constexpr int min_at() {
   return static_cast<int>(offsetof(typename F::Block, m));
 }
 

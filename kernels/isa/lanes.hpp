@@ -5,7 +5,6 @@
 //
 // Unit is an xsimd batch, or float itself. The per-ISA headers add what xsimd 8 lacks.
 
-#include <bit>
 #include <cstdint>
 #include <utility>
 #include <xsimd/xsimd.hpp>
@@ -112,8 +111,8 @@ struct Lanes {
     Lanes r;
     for (int i = 0; i < kUnits; ++i) {
       if constexpr (kScalar) {
-        const auto bits = std::bit_cast<std::uint32_t>(biased.v[i]);
-        r.v[i] = std::bit_cast<float>((bits << 23) + std::uint32_t{kOne});
+        const auto bits = __builtin_bit_cast(std::uint32_t, biased.v[i]);
+        r.v[i] = __builtin_bit_cast(float, (bits << 23) + std::uint32_t{kOne});
       } else {
         using Bits = xsimd::batch<std::int32_t, typename Unit::arch_type>;
         r.v[i] =

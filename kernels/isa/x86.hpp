@@ -43,7 +43,9 @@ struct X86 {
   /// int8 scales -> 16 words, one a quarter.
   template <int kSubs>
   KQ_INLINE static __m256i sub_words(const std::uint32_t* words) {
-    const auto word = [&](int i) { return static_cast<int>(words[i]); };
+    const auto word = [&](int i) __attribute__((always_inline)) {
+      return static_cast<int>(words[i]);
+    };
     __m128i bytes;
     if constexpr (kSubs == 16) {
       bytes = _mm_set_epi32(word(3), word(2), word(1), word(0));
@@ -60,7 +62,7 @@ struct X86 {
 
   template <int kStride>
   KQ_INLINE static Octet halves(const std::uint8_t* p) {
-    const auto half = [&](int i) {
+    const auto half = [&](int i) __attribute__((always_inline)) {
       short bits;
       __builtin_memcpy(&bits, p + kStride * i, 2);
       return bits;
