@@ -48,9 +48,10 @@ TEST_CASE("logits of every architecture are those of its reference implementatio
     const Expectation expected = read_expectation(name);
     Transformer model = load_fixture(expected.gguf);
     INFO(name);
-    // Weights, cache and reference are binary32. Expectations have five decimals.
+    // Weights, cache and reference are binary32; the reference itself moves by up to 6e-5 when
+    // computed in double precision, and has five decimals.
     const std::vector<float> logits = prefill(model, expected, KvType::kF32);
-    CHECK(largest_error(logits, expected.logits) < 1e-3);
+    CHECK(largest_error(logits, expected.logits) < 2e-4);
     // Keys and values rounded to 11 bits.
     const double rounding = rms_error(prefill(model, expected, KvType::kF16), logits);
     CHECK(rounding < 0.01);
