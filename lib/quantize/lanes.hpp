@@ -36,6 +36,19 @@ struct Lanes {
     return (s[0] + s[2]) + (s[1] + s[3]);
   }
 
+  KQ_INLINE float smallest() const {
+    float r = a[0];
+    for (int i = 0; i < 4; ++i) r = a[i] < r ? a[i] : r;
+    for (int i = 0; i < 4; ++i) r = b[i] < r ? b[i] : r;
+    return r;
+  }
+  KQ_INLINE float largest() const {
+    float r = a[0];
+    for (int i = 0; i < 4; ++i) r = a[i] > r ? a[i] : r;
+    for (int i = 0; i < 4; ++i) r = b[i] > r ? b[i] : r;
+    return r;
+  }
+
   KQ_INLINE friend Lanes operator+(Lanes x, Lanes y) { return {x.a + y.a, x.b + y.b}; }
   KQ_INLINE friend Lanes operator-(Lanes x, Lanes y) { return {x.a - y.a, x.b - y.b}; }
   KQ_INLINE friend Lanes operator*(Lanes x, Lanes y) { return {x.a * y.a, x.b * y.b}; }

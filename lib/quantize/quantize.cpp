@@ -5,9 +5,12 @@
 #include <fmt/format.h>
 #include <omp.h>
 
+#include <bit>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 
+#include "activation_encoder.hpp"
 #include "block_encoder.hpp"
 #include "kquant/format/all.hpp"
 #include "rounding.hpp"
@@ -15,8 +18,6 @@
 
 namespace kquant {
 namespace {
-
-using detail::BlockEncoder;
 
 bool is_finite(float x) {
   return (std::bit_cast<std::uint32_t>(x) & 0x7f800000u) != 0x7f800000u;
@@ -47,17 +48,11 @@ void encode(const float* x, const float* importance, std::byte* out) {
     }
     std::memcpy(out, &element, sizeof element);
   } else {
-    constexpr bool kActivations = requires(typename F::Block b) {
-      b.sums;
-    }
-    || requires(typename F::Block b) {
-      b.s;
-    };
     typename F::Block block;
-    if constexpr (kActivations)
+    if constexpr (detail::ActivationFormat<F>)
       block = detail::encode_activations<F>(x);
     else
-      block = BlockEncoder<F>(x, importance).encode();
+      block = detail::BlockEncoder<F>(x, importance).encode();
     std::memcpy(out, &block, sizeof block);
   }
 }
