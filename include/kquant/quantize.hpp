@@ -12,8 +12,9 @@ namespace kquant {
 
 struct QuantizeOptions {
   /// One non-negative, finite weight per column (of an imatrix: the mean squared activation of that
-  /// input): the quantizer minimises sum importance[k] * (w[k] - w'[k])^2. Empty: its own
-  /// heuristic.
+  /// input): the quantizer minimises sum v[k] * (w[k] - w'[k])^2 with v[k] = importance[k] plus a
+  /// quarter of the block's mean importance (docs/quantizer.md says why). Empty, or all zero in a
+  /// block: v = 1.
   std::span<const float> importance;
   /// 0: as many as OpenMP would use. The bytes do not depend on it.
   int threads = 0;
@@ -24,7 +25,9 @@ bool can_quantize(TensorType type);
 
 /// Quantizes in (rows x cols floats) into out, exactly in.rows * row_bytes(type, in.cols) bytes.
 /// The same bytes for any thread count, compiler and optimisation level.
-/// Errors: kInvalidArgument (type, sizes, importance), kBadData (NaN or Inf: names row and column).
+/// Values beyond a format's range become its largest; no infinity is ever written.
+/// Errors: kInvalidArgument (type, sizes, importance), kBadData (NaN or Inf: names row and column,
+/// counted from 0; what `out` then holds is unspecified).
 Result<void> quantize(TensorType type, Span2d<const float> in, std::span<std::byte> out,
                       const QuantizeOptions& options = {});
 

@@ -128,7 +128,22 @@ class BlockEncoder {
     }
     for (int round = 0; round < kRounds; ++round)
       if (!consider(best_.next)) break;
+    if constexpr (kDirectScale<F>) nudge();
   }
+
+  /// d times the largest code and the min often have to cancel (many zeros, one outlier): which way
+  /// each of the two is rounded then matters more than how closely.
+  void nudge() {
+    for (int round = 0; round < kRounds; ++round) {
+      const Super from = best_.super;
+      bool better = false;
+      for (int i = -1; i <= 1; ++i)
+        for (int k = F::kHasMin ? -1 : 0; k <= (F::kHasMin ? 1 : 0); ++k)
+          if (i != 0 || k != 0) better |= consider({beside(from.d, i), beside(from.dmin, k)});
+      if (!better) return;
+    }
+  }
+  float beside(float d, int steps) const { return half_beside(d * up_, steps) * down_; }
 
   /// True where this is the best so far.
   bool consider(Super super) {

@@ -30,6 +30,14 @@ KQ_INLINE constexpr float nearest_half(float x) {
   return to_float(to_half(clipped));
 }
 
+/// The finite binary16 that many places above x in magnitude (below: steps < 0); x is one itself.
+KQ_INLINE constexpr float half_beside(float x, int steps) {
+  const Half h = to_half(x);
+  const int magnitude = (h.bits & 0x7fff) + steps;
+  const int kept = magnitude < 0 ? 0 : magnitude > 0x7bff ? 0x7bff : magnitude;
+  return to_float(Half{static_cast<std::uint16_t>((h.bits & 0x8000) | kept)});
+}
+
 /// 2^e for -126 <= e <= 127.
 KQ_INLINE constexpr float power_of_two(int e) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(e + 127) << 23);

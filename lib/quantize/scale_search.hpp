@@ -144,6 +144,9 @@ class SubBlock {
           const float high = high_ - step * static_cast<float>(top);
           if (kFreeMin || low <= 0) consider(Affine{(high - low) / kHigh, -low});
         }
+      // Weights that were quantized before need not use all codes.
+      for (int unused = 1; unused <= 4 && unused < kCodes<F>.high; ++unused)
+        consider(Affine{(high_ - floor) / (kHigh - static_cast<float>(unused)), -floor});
     }
     consider(Affine{0, -floor});
   }
