@@ -6,6 +6,7 @@
 #include <cstddef>
 
 #include "kernels/isa/lanes.hpp"
+#include "kernels/multiply_plain.hpp"  // load_rest
 #include "kernels/table.hpp"
 #include "kquant/format/plain.hpp"
 
@@ -183,14 +184,6 @@ void scale(float* x, std::size_t n, float factor) noexcept {
   const Floats factors = Floats::all(factor);
   map<Isa>(
       x, x, n, x, [&](Floats v, Floats) __attribute__((always_inline)) { return v * factors; });
-}
-
-/// The last n < 16 elements, zeros after them.
-template <class F, class Isa>
-KQ_INLINE typename Isa::Floats load_rest(const typename F::Element* p, std::size_t n) {
-  float padded[kLanes];
-  for (std::size_t i = 0; i < kLanes; ++i) padded[i] = i < n ? F::value(p[i]) : 0.0f;
-  return Isa::Floats::load(padded);
 }
 
 template <class F, class Isa>
