@@ -1,8 +1,5 @@
 #include "model/tokenizer/special_tokens.hpp"
 
-#include <algorithm>
-#include <functional>
-
 namespace kquant::tokenizer {
 
 namespace {
@@ -71,28 +68,53 @@ std::vector<Token> settle_well_known(Vocabulary& vocabulary) {
 }
 
 SpecialTokens::SpecialTokens(const Vocabulary& vocabulary) : vocabulary_(vocabulary) {
+  roots_.fill(-1);
   for (std::size_t i = 0; i < vocabulary.size(); ++i) {
     const auto token = static_cast<Token>(i);
-    const std::string_view text = vocabulary.text(token);
-    if (text.empty()) continue;
-    if (!vocabulary.is_control(token) && vocabulary.kind(token) != TokenKind::UserDefined) continue;
-    auto& lengths = lengths_[static_cast<unsigned char>(text[0])];
-    const auto at = std::lower_bound(lengths.begin(), lengths.end(), text.size(), std::greater<>());
-    if (at == lengths.end() || *at != text.size()) lengths.insert(at, text.size());
+    if (vocabulary.is_control(token) || vocabulary.kind(token) == TokenKind::UserDefined)
+      insert(vocabulary.text(token), token);
   }
+}
+
+void SpecialTokens::insert(std::string_view text, Token token) {
+  std::int32_t node = -1;
+  for (const char byte : text) {
+    std::int32_t next = child_of(node, byte);
+    if (next < 0) {
+      next = static_cast<std::int32_t>(nodes_.size());
+      std::int32_t& first = node < 0 ? roots_[static_cast<unsigned char>(byte)]
+                                     : nodes_[static_cast<std::size_t>(node)].child;
+      const std::int32_t sibling = node < 0 ? -1 : first;
+      first = next;
+      nodes_.push_back({byte, kNoToken, -1, sibling});
+    }
+    node = next;
+  }
+  if (node >= 0 && nodes_[static_cast<std::size_t>(node)].token == kNoToken)
+    nodes_[static_cast<std::size_t>(node)].token = token;
+}
+
+std::int32_t SpecialTokens::child_of(std::int32_t node, char byte) const {
+  if (node < 0) return roots_[static_cast<unsigned char>(byte)];
+  std::int32_t child = nodes_[static_cast<std::size_t>(node)].child;
+  while (child >= 0 && nodes_[static_cast<std::size_t>(child)].byte != byte)
+    child = nodes_[static_cast<std::size_t>(child)].sibling;
+  return child;
 }
 
 std::optional<SpecialTokens::Match> SpecialTokens::find(std::string_view text, std::size_t from,
                                                         bool with_control) const {
   for (std::size_t begin = from; begin < text.size(); ++begin) {
-    for (const std::size_t length : lengths_[static_cast<unsigned char>(text[begin])]) {
-      if (length > text.size() - begin) continue;
-      const Token token = vocabulary_.find(text.substr(begin, length));
-      if (token == kNoToken) continue;
-      if (vocabulary_.kind(token) == TokenKind::UserDefined ||
-          (with_control && vocabulary_.is_control(token)))
-        return Match{begin, begin + length, token};
+    std::optional<Match> longest;
+    std::int32_t node = -1;
+    for (std::size_t at = begin; at < text.size(); ++at) {
+      node = child_of(node, text[at]);
+      if (node < 0) break;
+      const Token token = nodes_[static_cast<std::size_t>(node)].token;
+      if (token != kNoToken && (with_control || !vocabulary_.is_control(token)))
+        longest = Match{begin, at + 1, token};
     }
+    if (longest) return longest;
   }
   return std::nullopt;
 }

@@ -27,9 +27,19 @@ class SpecialTokens {
   std::optional<Match> find(std::string_view text, std::size_t from, bool with_control) const;
 
  private:
+  // A trie over the bytes of the special tokens. A node's children are a list; the root's, where
+  // every search begins, a table.
+  struct Node {
+    char byte = 0;
+    Token token = kNoToken;
+    std::int32_t child = -1, sibling = -1;
+  };
+  void insert(std::string_view text, Token token);
+  std::int32_t child_of(std::int32_t node, char byte) const;
+
   const Vocabulary& vocabulary_;
-  // By first byte: the lengths that special tokens have, the longest first.
-  std::array<std::vector<std::size_t>, 256> lengths_;
+  std::vector<Node> nodes_;
+  std::array<std::int32_t, 256> roots_{};
 };
 
 }  // namespace kquant::tokenizer
