@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 
@@ -48,7 +49,7 @@ class MergeTable {
   std::size_t find_slot(std::uint64_t pair) const {
     constexpr std::uint64_t kGoldenRatio = 0x9E3779B97F4A7C15;  // 2^64 / phi: Fibonacci hashing
     const std::uint64_t mixed = (pair ^ pair >> 32) * kGoldenRatio;
-    std::size_t at = shift_ == 64 ? 0 : static_cast<std::size_t>(mixed >> shift_);
+    std::size_t at = static_cast<std::size_t>(mixed >> shift_);
     while (slots_[at].merge.token != kNoToken && slots_[at].pair != pair)
       at = (at + 1) & (slots_.size() - 1);
     return at;

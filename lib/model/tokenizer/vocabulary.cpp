@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <functional>
@@ -77,7 +78,7 @@ void Vocabulary::build_index() {
     const auto token = static_cast<Token>(i);
     const std::string_view wanted = text(token);
     if (wanted.empty()) continue;
-    const std::size_t hash = std::hash<std::string_view>{}(wanted);
+    const std::uint64_t hash = std::hash<std::string_view>{}(wanted);
     const auto tag = static_cast<std::uint32_t>(hash >> 32);
     std::size_t at = hash & mask;
     while (index_[at].token != kNoToken &&
@@ -90,7 +91,7 @@ void Vocabulary::build_index() {
 Token Vocabulary::find(std::string_view wanted) const {
   if (wanted.empty() || wanted.size() > longest_text_) return kNoToken;
   const std::size_t mask = index_.size() - 1;
-  const std::size_t hash = std::hash<std::string_view>{}(wanted);
+  const std::uint64_t hash = std::hash<std::string_view>{}(wanted);
   const auto tag = static_cast<std::uint32_t>(hash >> 32);
   for (std::size_t at = hash & mask; index_[at].token != kNoToken; at = (at + 1) & mask) {
     if (index_[at].tag == tag && text(index_[at].token) == wanted) return index_[at].token;
