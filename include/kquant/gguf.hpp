@@ -205,7 +205,8 @@ TensorSpec spec_of(const Tensor& tensor);
 /// new file has the permissions of the one it replaces, or those of any new file.
 class Writer {
  public:
-  /// Where `path` is a symbolic link, the file it points to is replaced.
+  /// Reserves the whole file on disk where the file system can, so that a disk too small shows
+  /// here. Where `path` is a symbolic link, the file it points to is replaced.
   /// Errors: kInvalidArgument (metadata or tensors break a rule of the format: duplicate or
   /// overlong names, a shape not a multiple of the block, a bad general.alignment; `path` is
   /// something else than a regular file), kIo.

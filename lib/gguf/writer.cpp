@@ -16,16 +16,10 @@ struct Writer::State {
   std::uint64_t alignment = kDefaultAlignment;
   std::size_t current = 0;    ///< tensor that append() continues
   std::uint64_t written = 0;  ///< bytes of it
-  bool broken = false;        ///< a write failed: what is in the file is not known
 
-  Result<void> write(std::span<const std::byte> data) {
-    Result<void> done = file.write(data);
-    broken = broken || !done;
-    return done;
-  }
   Result<void> pad(std::uint64_t size) {
     static constexpr std::byte kZeros[kMaxAlignment] = {};
-    return write(std::span(kZeros).first(*checked_align_up(size, alignment) - size));
+    return file.write(std::span(kZeros).first(*checked_align_up(size, alignment) - size));
   }
 };
 
@@ -112,19 +106,6 @@ Result<Layout> lay_out(const std::string& path, const Metadata& metadata,
   return layout;
 }
 
-// Where to rename to: the target of a symbolic link, so that the link stays one. Never a device
-// or FIFO, which a rename would replace by a file.
-Result<std::filesystem::path> file_to_replace(const std::filesystem::path& path) {
-  std::error_code absent;
-  const std::filesystem::path target = std::filesystem::canonical(path, absent);
-  if (absent) return path;
-  std::error_code ignored;
-  if (!std::filesystem::is_regular_file(target, ignored))
-    return fail(ErrorCode::kInvalidArgument,
-                fmt::format("{}: exists and is not a regular file", path.string()));
-  return target;
-}
-
 }  // namespace
 
 TensorSpec spec_of(const Tensor& tensor) {
@@ -135,11 +116,11 @@ Result<Writer> Writer::create(const std::filesystem::path& path, const Metadata&
                               std::vector<TensorSpec> tensors) {
   Result<Layout> layout = lay_out(path.string(), metadata, tensors);
   if (!layout) return fail(layout.error());
-  const Result<std::filesystem::path> target = file_to_replace(path);
-  if (!target) return fail(target.error());
-  Result<AtomicFile> file = AtomicFile::create(*target);
+  Result<AtomicFile> file = AtomicFile::create(path);
   if (!file) return fail(file.error());
-  if (const Result<void> done = file->write(layout->header); !done) return fail(done.error());
+  Result<void> done = file->reserve(layout->file_bytes);
+  if (done) done = file->write(layout->header);
+  if (!done) return fail(done.error());
   return Writer(std::make_unique<State>(State{std::move(*file), path.string(), std::move(tensors),
                                               std::move(layout->bytes), layout->alignment}));
 }
@@ -160,7 +141,7 @@ Result<void> Writer::append(std::span<const std::byte> bytes) {
         ErrorCode::kInvalidArgument,
         fmt::format("{}: tensor {}: {} bytes at its byte {}, but it has {}", s.path,
                     quote(s.specs[s.current].name), bytes.size(), s.written, s.bytes[s.current]));
-  if (const Result<void> done = s.write(bytes); !done) return done;
+  if (const Result<void> done = s.file.write(bytes); !done) return done;
   s.written += bytes.size();
   if (s.written < s.bytes[s.current]) return {};
   s.written = 0;
@@ -169,8 +150,6 @@ Result<void> Writer::append(std::span<const std::byte> bytes) {
 
 Result<void> Writer::finish() {
   State& s = *state_;
-  if (s.broken)
-    return fail(ErrorCode::kIo, fmt::format("{}: not finished, as a write failed", s.path));
   if (s.current < s.specs.size())
     return fail(ErrorCode::kInvalidArgument,
                 fmt::format("{}: tensor {}: {} of its {} bytes were written", s.path,

@@ -88,7 +88,7 @@ TEST_CASE("values with bytes that do not fit their type are not decoded") {
     CHECK_FALSE(value.as_float());
     CHECK_FALSE(value.as_bool());
     CHECK_FALSE(value.as_string());
-    for (const std::size_t size : {0, 3}) {
+    for (const std::size_t size : {0u, 3u}) {
       const Value array(ValueType::Array, ValueType{type}, 4, std::span(few).first(size));
       CHECK_FALSE(array.as_strings());
       CHECK_FALSE(array.as_ints());
