@@ -283,7 +283,7 @@ def quick_accuracy(model, tokenizer, docs):
 
 LESSONS_FROM = (1400, 2800, 3900)   # first steps of lessons 2, 3 and 4
 # Steps and the share of the full learning rate there, linear in between: each of the last lessons ends at a lower rate.
-RATES = ((-1, 0.0), (59, 1.0), (2040, 1.0), (2800, 600 / 1360), (3900, 0.0), (3920, 0.6), (5100, 0.0))
+RATES = ((-1, 0.0), (59, 1.0), (2040, 1.0), (2800, 600 / 1360), (3900, 0.0), (3920, 0.6), (5900, 0.6), (7500, 0.0))
 
 
 def learning_rate(step):

@@ -1,6 +1,7 @@
 #pragma once
 // Appends numbers and strings to bytes in GGUF's encoding. The counterpart of Cursor.
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -11,7 +12,9 @@ namespace kquant::gguf {
 using Bytes = std::vector<std::byte>;
 
 inline void put_bytes(Bytes& out, std::span<const std::byte> bytes) {
-  out.insert(out.end(), bytes.begin(), bytes.end());
+  const std::size_t end = out.size();
+  out.resize(end + bytes.size());
+  std::ranges::copy(bytes, out.begin() + static_cast<std::ptrdiff_t>(end));
 }
 
 /// Little-endian as the host is (cursor.hpp asserts it).
