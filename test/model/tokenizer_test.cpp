@@ -100,11 +100,8 @@ TEST_CASE("awkward strings give llama.cpp's ids", "[tokenizer]") {
   for (const std::string name : {"deepseek-coder", "gpt-2", "llama-spm", "phi-3", "gemma3"}) {
     const json expected = json::parse(
         test::read_text(test::source_path("test/model/fixtures/tokenizer_" + name + ".json")));
-    std::optional<fs::path> path;
-    if (const char* const gemma = std::getenv("KQUANT_GEMMA_GGUF"); gemma && name == "gemma3")
-      path = gemma;
-    else
-      path = test::find_vocabulary(expected["vocabulary"]);
+    const auto path = name == "gemma3" ? test::model_path("gemma-3-270m-q4_k_m.gguf")
+                                       : test::find_vocabulary(expected["vocabulary"]);
     if (!path) continue;
     const Tokenizer tokenizer = test::load_tokenizer(*path);
 
