@@ -7,15 +7,22 @@
 
 #include "kernels/tables.hpp"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace kquant {
 namespace {
 
 using kernels::KernelTable;
 
 #if defined(__x86_64__) && !defined(KQUANT_SCALAR_ONLY)
+bool has_f16c() {  // clang 14 has no __builtin_cpu_supports("f16c")
+  unsigned a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
 bool has_avx2() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c") &&
-         __builtin_cpu_supports("fma");
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 }
 bool has_avx512vnni() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
