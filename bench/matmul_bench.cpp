@@ -104,7 +104,7 @@ void add_format(const std::vector<Shape>& shapes) {
   for (const Isa isa : available_isas()) {
     const std::string stem = std::string(F::name) + "/" + std::string(name(isa));
     for (const Shape shape : shapes)
-      for (const std::size_t m : {1, 8, 64, 512}) {
+      for (const std::size_t m : {1u, 8u, 64u, 512u}) {
         const std::string size = std::to_string(shape.rows) + "x" + std::to_string(shape.cols);
         auto* bench = benchmark::RegisterBenchmark(
             ("matmul/" + stem + "/" + size + "/" + std::to_string(m)).c_str(),

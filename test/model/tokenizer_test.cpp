@@ -188,8 +188,8 @@ TEST_CASE("arbitrary bytes are encoded and come back, or are refused", "[tokeniz
     for (int i = 0; i < 300; ++i) {
       std::string bytes;
       for (auto n = random() % 24; n > 0; --n)
-        bytes += static_cast<char>(i % 2 == 0 ? random() % 256
-                                              : "\xE2\x96\xF0\x9F a1\xC3"[random() % 8]);
+        bytes += i % 2 == 0 ? static_cast<char>(random() % 256)
+                            : "\xE2\x96\xF0\x9F a1\xC3"[random() % 8];
       if (bytes.find("\xE2\x96\x81") != std::string::npos) continue;
       const auto tokens = tokenizer.encode(bytes, kPlain);
       if (!tokens) {
