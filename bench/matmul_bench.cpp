@@ -1,15 +1,19 @@
-// matmul/FORMAT/ISA/ROWSxCOLS/M: packed weights times M rows of activations, with as many threads
-// as OMP_NUM_THREADS says; rates are of processor time with one thread, of elapsed time with more.
-// Counters: bytes of weights a second (M = 1 is bound by memory; the read probe is the limit) and
-// operations a second (2 per product).
+// matmul/FORMAT/ISA/LAYOUT/ROWSxCOLS/M: weights (as in a file, or packed) times M rows of
+// activations, with as many threads as OMP_NUM_THREADS says; rates are of processor time with one
+// thread, of elapsed time with more. Counters: bytes of weights a second (M = 1 is bound by memory;
+// the read probe is the limit) and operations a second (2 per product).
 //
-//     matmul_bench --shapes=bench/shapes/llama_8b.txt --benchmark_filter='Q4_K/avx512vnni.*/1$'
+//     matmul_bench --shapes=bench/shapes/llama_8b.txt --m=1,2,3,4
+//     --benchmark_filter='Q4_K/avx512vnni'
 
 #include <benchmark/benchmark.h>
 #include <omp.h>
 
+#include <algorithm>
 #include <cstring>
 #include <fstream>
+#include <functional>
+#include <optional>
 #include <random>
 #include <sstream>
 #include <string>
@@ -52,25 +56,69 @@ std::vector<std::byte> weights(std::size_t rows, std::size_t cols) {
   return bytes;
 }
 
+/// Weights that the caches cannot hold: what decoding reads is never there from the token before.
+constexpr std::size_t kRotatedBytes = std::size_t{256} << 20;
+
+/// The same weights several times, in one layout.
+struct Rotated {
+  std::vector<std::byte> bytes;
+  std::vector<PackedMatrix> packed;
+  std::vector<MatrixView> views;
+
+  template <class F>
+  static Rotated make(Shape shape, Layout layout) {
+    const auto one = weights<F>(shape.rows, shape.cols);
+    const std::size_t n = kRotatedBytes / one.size() + 2;
+    Rotated r;
+    if (layout == Layout::kRows) r.bytes.resize(n * one.size());
+    for (std::size_t i = 0; i < n; ++i) {
+      MatrixView view{F::type, shape.rows, shape.cols, one.data()};
+      if (layout == Layout::kRows) {
+        std::byte* const copy = r.bytes.data() + i * one.size();
+        std::ranges::copy(one, copy);
+        view.data = copy;
+      } else {
+        r.packed.push_back(std::move(*PackedMatrix::pack(view)));
+        view = r.packed.back().view();
+      }
+      r.views.push_back(view);
+    }
+    return r;
+  }
+};
+
 template <class F>
-void matmul_bench(benchmark::State& state, Isa isa, Shape shape, std::size_t m) {
+void matmul_bench(benchmark::State& state, Isa isa, Layout layout, Shape shape, std::size_t m) {
   if (!select_isa(isa)) return state.SkipWithError("ISA not available");
-  const auto bytes = weights<F>(shape.rows, shape.cols);
-  const MatrixView w{F::type, shape.rows, shape.cols, bytes.data()};
+  const Rotated w = Rotated::make<F>(shape, layout);
   std::vector<float> x(m * shape.cols), y(m * shape.rows);
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 17) - 8.0f;
   MatmulWorkspace workspace;
+  std::size_t turn = 0;
   for (auto _ : state) {
-    matmul(w, Span2d<const float>(x.data(), m, shape.cols), Span2d<float>(y.data(), m, shape.rows),
-           workspace);
+    matmul(w.views[turn++ % w.views.size()], Span2d<const float>(x.data(), m, shape.cols),
+           Span2d<float>(y.data(), m, shape.rows), workspace);
     benchmark::ClobberMemory();
   }
   using benchmark::Counter;
   const double products = static_cast<double>(shape.rows * shape.cols * m);
-  state.counters["weights"] =
-      Counter(static_cast<double>(w.bytes()), Counter::kIsIterationInvariantRate, Counter::kIs1000);
+  state.counters["weights"] = Counter(static_cast<double>(w.views[0].bytes()),
+                                      Counter::kIsIterationInvariantRate, Counter::kIs1000);
   state.counters["ops"] =
       Counter(2 * products, Counter::kIsIterationInvariantRate, Counter::kIs1000);
+}
+
+/// Bytes of a file's rows packed a second.
+template <class F>
+void pack_bench(benchmark::State& state, Isa isa) {
+  if (!select_isa(isa)) return state.SkipWithError("ISA not available");
+  const Shape shape{4096, 4096};
+  const auto bytes = weights<F>(shape.rows, shape.cols);
+  for (auto _ : state) {
+    const auto packed = PackedMatrix::pack({F::type, shape.rows, shape.cols, bytes.data()});
+    benchmark::DoNotOptimize(packed->bytes());
+  }
+  state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(bytes.size()));
 }
 
 template <class F>
@@ -86,51 +134,80 @@ void dequantize_bench(benchmark::State& state, Isa isa) {
   state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(rows * cols));
 }
 
-/// How fast one thread reads memory: what M = 1 is measured against.
+/// How fast as many threads read as much memory: what M = 1 is measured against.
 void read_probe(benchmark::State& state) {
-  std::vector<std::uint64_t> memory(std::size_t{1} << 24, 1);
-  for (auto _ : state) {
-    std::uint64_t sums[8] = {};
-    for (std::size_t i = 0; i < memory.size(); i += 8)
-      for (std::size_t j = 0; j < 8; ++j) sums[j] += memory[i + j];
-    benchmark::DoNotOptimize(sums);
-  }
+  const Rotated w =
+      Rotated::make<Q8_0>({4096, 4096}, Layout::kPacked);  // memory as weights have it
+  const std::size_t n = w.views[0].bytes() / 64;
+  for (auto _ : state)
+    for (const MatrixView& view : w.views) {
+      const std::byte* const p = view.data;
+#pragma omp parallel for schedule(static)
+      for (std::size_t part = 0; part < 64; ++part) {
+        std::uint64_t sums[8] = {};
+        for (std::size_t i = n * part / 64; i < n * (part + 1) / 64; ++i) {
+          std::uint64_t words[8];
+          std::memcpy(words, p + 64 * i, 64);
+          for (std::size_t j = 0; j < 8; ++j) sums[j] += words[j];
+        }
+        benchmark::DoNotOptimize(sums);
+      }
+    }
   state.SetBytesProcessed(state.iterations() *
-                          static_cast<std::int64_t>(memory.size() * sizeof(memory[0])));
+                          static_cast<std::int64_t>(w.views.size() * w.views[0].bytes()));
+}
+
+void add(const std::string& name, const std::function<void(benchmark::State&)>& run) {
+  auto* const bench = benchmark::RegisterBenchmark(name.c_str(), run);
+  if (omp_get_max_threads() > 1) bench->UseRealTime();
 }
 
 template <class F>
-void add_format(const std::vector<Shape>& shapes) {
+void add_format(const std::vector<Shape>& shapes, const std::vector<std::size_t>& ms) {
   for (const Isa isa : available_isas()) {
     const std::string stem = std::string(F::name) + "/" + std::string(name(isa));
-    for (const Shape shape : shapes)
-      for (const std::size_t m : {1u, 8u, 64u, 512u}) {
-        const std::string size = std::to_string(shape.rows) + "x" + std::to_string(shape.cols);
-        auto* bench = benchmark::RegisterBenchmark(
-            ("matmul/" + stem + "/" + size + "/" + std::to_string(m)).c_str(),
-            [=](benchmark::State& state) { matmul_bench<F>(state, isa, shape, m); });
-        if (omp_get_max_threads() > 1) bench->UseRealTime();
-      }
-    benchmark::RegisterBenchmark(("dequantize/" + stem).c_str(),
-                                 [=](benchmark::State& state) { dequantize_bench<F>(state, isa); });
+    for (const Layout layout : {Layout::kRows, Layout::kPacked}) {
+      if (layout == Layout::kPacked && !can_pack(F::type)) continue;
+      const std::string where = layout == Layout::kPacked ? "/packed/" : "/rows/";
+      for (const Shape shape : shapes)
+        for (const std::size_t m : ms) {
+          const std::string size = std::to_string(shape.rows) + "x" + std::to_string(shape.cols);
+          add("matmul/" + stem + where + size + "/" + std::to_string(m),
+              [=](benchmark::State& state) { matmul_bench<F>(state, isa, layout, shape, m); });
+        }
+    }
+    add("dequantize/" + stem, [=](benchmark::State& state) { dequantize_bench<F>(state, isa); });
+    if (can_pack(F::type))
+      add("pack/" + stem, [=](benchmark::State& state) { pack_bench<F>(state, isa); });
   }
+}
+
+/// Takes "--NAME=VALUE" out of the arguments.
+std::optional<std::string> take_option(int& argc, char** argv, const std::string& name) {
+  const std::string start = "--" + name + "=";
+  for (int i = 1; i < argc; ++i)
+    if (const std::string argument = argv[i]; argument.starts_with(start)) {
+      std::copy(argv + i + 1, argv + argc + 1, argv + i);
+      --argc;
+      return argument.substr(start.size());
+    }
+  return std::nullopt;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   std::vector<Shape> shapes = {{4096, 4096}};
-  const std::string option = "--shapes=";
-  for (int i = 1; i < argc; ++i)
-    if (std::string(argv[i]).starts_with(option)) {
-      shapes = read_shapes(std::string(argv[i]).substr(option.size()));
-      for (int j = i; j + 1 < argc; ++j) argv[j] = argv[j + 1];
-      --argc;
-      break;
-    }
-  benchmark::RegisterBenchmark("read_probe", read_probe);
-  WeightFormats::for_each([&]<class F>() { add_format<F>(shapes); });
-  PlainFormats::for_each([&]<class F>() { add_format<F>(shapes); });
+  if (const auto path = take_option(argc, argv, "shapes")) shapes = read_shapes(*path);
+  std::vector<std::size_t> ms = {1, 8, 64, 512};
+  if (const auto list = take_option(argc, argv, "m")) {
+    ms.clear();
+    std::istringstream fields(*list);
+    for (std::string m; std::getline(fields, m, ',');) ms.push_back(std::stoul(m));
+  }
+  add("read_probe", read_probe);
+  WeightFormats::for_each([&]<class F>() { add_format<F>(shapes, ms); });
+  PlainFormats::for_each([&]<class F>() { add_format<F>(shapes, ms); });
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
   benchmark::RunSpecifiedBenchmarks();

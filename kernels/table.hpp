@@ -67,12 +67,42 @@ struct Panel {
   std::byte* scratch = nullptr;  ///< scratch_bytes(cols), 64-byte aligned
 };
 
+inline constexpr std::size_t kPanelRows = 16;  ///< of packed W that are interleaved
+inline constexpr std::size_t kTileRows = 64;   ///< the most rows of X that meet a panel at once
+
+/// M rows of K activations for packed weights: int8 and sums in tiles (packed/activations.hpp).
+struct TiledActivations {
+  std::size_t rows = 0;
+  std::size_t cols = 0;
+  std::size_t tile = 0;  ///< rows of X in a tile, at most kTileRows
+  std::int8_t* codes = nullptr;
+  float* scales = nullptr;
+  std::int16_t* sums = nullptr;
+};
+
+/// `rows` rows of packed W, from a panel's first one on, against all rows of X.
+struct PackedProduct {
+  const std::byte* panels = nullptr;
+  std::size_t rows = 0;
+  std::size_t cols = 0;  ///< K
+  const TiledActivations* activations = nullptr;
+  float* y = nullptr;  ///< y[m * y_stride + n], n = 0 … rows - 1
+  std::size_t y_stride = 0;
+  std::byte* scratch = nullptr;  ///< packed_scratch_bytes(cols, tile), 64-byte aligned
+};
+
 struct FormatKernels {
   TensorType type;
   ActivationKind activations;
   void (*dequantize_row)(const std::byte* row, std::size_t cols, float* out) noexcept;
   void (*multiply)(const Panel& panel) noexcept;
   std::size_t (*scratch_bytes)(std::size_t cols) noexcept;
+  /// Packed weights; null for plain formats.
+  void (*pack_panel)(const std::byte* rows, std::size_t row_bytes, std::size_t count,
+                     std::size_t cols, std::byte* panel) noexcept;
+  std::size_t (*panel_bytes)(std::size_t cols) noexcept;
+  void (*multiply_packed)(const PackedProduct& product) noexcept;
+  std::size_t (*packed_scratch_bytes)(std::size_t cols, std::size_t tile) noexcept;
 };
 
 inline constexpr int kComputableTypes = 13;
@@ -85,6 +115,8 @@ struct KernelTable {
   void (*quantize[kActivationKinds])(const float* x, std::size_t x_stride, std::size_t cols,
                                      std::size_t first, std::size_t count,
                                      const Activations& out) noexcept;
+  void (*tile[kActivationKinds])(const float* x, std::size_t x_stride, std::size_t first,
+                                 std::size_t count, const TiledActivations& out) noexcept;
   FloatOps floats;
 };
 

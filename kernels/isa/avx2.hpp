@@ -3,6 +3,7 @@
 // exact for codes up to 63 (63 * 127 * 2 = 16,002) and for int8 times -127 … 127
 // (2 * 128 * 127 = 32,512).
 
+#include "kernels/isa/rows.hpp"
 #include "kernels/isa/x86.hpp"
 
 namespace kquant::kernels {
@@ -119,6 +120,38 @@ struct Avx2 : X86 {
   KQ_INLINE static Floats spread_octet(Octet a) {
     const auto lane = [&](int i) { return _mm256_permutevar8x32_ps(a, _mm256_set1_epi32(i)); };
     return {{lane(2 * kChunk), lane(2 * kChunk + 1)}};
+  }
+
+  // Lanes are rows (isa/rows.hpp).
+  using Rows = RowVectors<8>;
+  static constexpr bool kCentersBytes = true;
+  static constexpr bool kPremultiplies = false;
+  /// As many pairs of products are added in int16 as are sure to fit: 32,767 / (kMaxCode * 254).
+  template <int kMaxCode, int kCount>
+  KQ_INLINE static Rows::Int dot(Rows::Int acc, const Rows::Word* w, const std::int8_t* a) {
+    constexpr int kFit = 32767 / (kMaxCode * 254), kTogether = kFit < 1 ? 1 : kFit;
+    auto sum = (__m256i)acc;
+    __m256i pairs{};
+    unrolled<kCount>([&]<int i>() __attribute__((always_inline)) {
+      const __m256i codes = (__m256i)w[i], four = _mm256_set1_epi32(load_int(a + 4 * i));
+      __m256i products;
+      if constexpr (kMaxCode > 127) {
+        const __m256i centred = _mm256_xor_si256(codes, _mm256_set1_epi8(-128));
+        products = _mm256_maddubs_epi16(_mm256_abs_epi8(centred), _mm256_sign_epi8(four, centred));
+      } else {
+        products = _mm256_maddubs_epi16(codes, four);
+      }
+      pairs = i % kTogether == 0 ? products : _mm256_add_epi16(pairs, products);
+      if constexpr (i % kTogether == kTogether - 1 || i == kCount - 1)
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    });
+    return (Rows::Int)sum;
+  }
+  KQ_INLINE static Rows::Int dot_pairs(Rows::Int acc, Rows::Word pairs, const std::int16_t* a) {
+    return acc + (Rows::Int)_mm256_madd_epi16((__m256i)pairs, _mm256_set1_epi32(load_int(a)));
+  }
+  KQ_INLINE static Rows::Float row_halves(const std::uint8_t* p) {
+    return (Rows::Float)_mm256_cvtph_ps(load128(p));
   }
 
  private:

@@ -6,6 +6,7 @@
 // Signed codes: vpdpbusd wants one unsigned side, so activations of block32 formats are stored with
 // their sign bit flipped (a + 128), and 128 * (sum of codes) is taken away in the start value.
 
+#include "kernels/isa/rows.hpp"
 #include "kernels/isa/x86.hpp"
 
 namespace kquant::kernels {
@@ -106,6 +107,26 @@ struct Avx512Vnni : X86 {
     const __m512i lane =
         _mm512_setr_epi32(k0, k0, k0, k0, k0, k0, k0, k0, k1, k1, k1, k1, k1, k1, k1, k1);
     return {{_mm512_permutexvar_ps(lane, _mm512_castps256_ps512(a))}};
+  }
+
+  // Lanes are rows (isa/rows.hpp).
+  using Rows = RowVectors<16>;
+  static constexpr bool kCentersBytes = false;
+  static constexpr bool kPremultiplies = true;
+  template <int kMaxCode, int kCount>
+  KQ_INLINE static Rows::Int dot(Rows::Int acc, const Rows::Word* w, const std::int8_t* a) {
+    auto sum = (__m512i)acc;
+    unrolled<kCount>([&]<int i>() __attribute__((always_inline)) {
+      sum = _mm512_dpbusd_epi32(sum, (__m512i)w[i], _mm512_set1_epi32(load_int(a + 4 * i)));
+    });
+    return (Rows::Int)sum;
+  }
+  KQ_INLINE static Rows::Int dot_pairs(Rows::Int acc, Rows::Word pairs, const std::int16_t* a) {
+    return (Rows::Int)_mm512_dpwssd_epi32((__m512i)acc, (__m512i)pairs,
+                                          _mm512_set1_epi32(load_int(a)));
+  }
+  KQ_INLINE static Rows::Float row_halves(const std::uint8_t* p) {
+    return (Rows::Float)_mm512_cvtph_ps(load256(p));
   }
 
  private:

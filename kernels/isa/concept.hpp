@@ -93,6 +93,11 @@ concept KernelIsa = requires(const std::uint8_t* p, const std::uint32_t* words,
   {I::store_octet(octet, out)};
   { I::widen(octet) } -> std::same_as<typename I::Floats>;                     // zeros above
   { I::template spread_octet<0>(octet) } -> std::same_as<typename I::Floats>;  // blocks 2j, 2j + 1
+
+  // Lanes are rows: see isa/rows.hpp.
+  { I::kCentersBytes } -> std::convertible_to<bool>;
+  { I::kPremultiplies } -> std::convertible_to<bool>;  // codes times scales as bytes up to 255
+  { I::row_halves(p) } -> std::same_as<typename I::Rows::Float>;
 };
 
 }  // namespace kquant::kernels

@@ -6,6 +6,7 @@
 
 #include "kernels/isa/concept.hpp"
 #include "kernels/isa/lanes.hpp"
+#include "kernels/isa/rows.hpp"
 #include "kquant/dispatch.hpp"
 
 namespace kquant::kernels {
@@ -188,6 +189,29 @@ struct Neon {
     const float32x4_t low = vdupq_laneq_f32(a.v[kChunk / 2], 2 * (kChunk % 2));
     const float32x4_t high = vdupq_laneq_f32(a.v[kChunk / 2], 2 * (kChunk % 2) + 1);
     return {{low, low, high, high}};
+  }
+
+  // Lanes are rows (isa/rows.hpp).
+  using Rows = RowVectors<4>;
+  static constexpr bool kCentersBytes = true;
+  static constexpr bool kPremultiplies = false;
+  template <int kMaxCode, int kCount>
+  KQ_INLINE static Rows::Int dot(Rows::Int acc, const Rows::Word* w, const std::int8_t* a) {
+    for (int i = 0; i < kCount; ++i) {
+      auto codes = (uint8x16_t)w[i];
+      if constexpr (kMaxCode > 127) codes = veorq_u8(codes, vdupq_n_u8(0x80));
+      acc = (Rows::Int)dot((int32x4_t)acc, codes,
+                           vreinterpretq_u8_s32(vdupq_n_s32(load_int(a + 4 * i))));
+    }
+    return acc;
+  }
+  KQ_INLINE static Rows::Int dot_pairs(Rows::Int acc, Rows::Word pairs, const std::int16_t* a) {
+    const Rows::Int low = (Rows::Int)(pairs << 16) >> 16, high = (Rows::Int)pairs >> 16;
+    return acc + low * a[0] + high * a[1];
+  }
+  KQ_INLINE static Rows::Float row_halves(const std::uint8_t* p) {
+    return (Rows::Float)vcvt_f32_f16(
+        vreinterpret_f16_u16(vld1_u16(reinterpret_cast<const std::uint16_t*>(p))));
   }
 
  private:

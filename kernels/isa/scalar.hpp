@@ -3,6 +3,7 @@
 
 #include "kernels/isa/concept.hpp"
 #include "kernels/isa/lanes.hpp"
+#include "kernels/isa/rows.hpp"
 #include "kquant/dispatch.hpp"
 
 namespace kquant::kernels {
@@ -174,6 +175,33 @@ struct Scalar {
   KQ_INLINE static Floats spread_octet(const Octet& a) {
     Floats r;
     for (int i = 0; i < 16; ++i) r.v[i] = a.v[2 * kChunk + i / 8];
+    return r;
+  }
+
+  // Lanes are rows (isa/rows.hpp).
+  using Rows = RowVectors<4>;
+  static constexpr bool kCentersBytes = true;
+  static constexpr bool kPremultiplies = false;
+  template <int kMaxCode, int kCount>
+  KQ_INLINE static Rows::Int dot(Rows::Int acc, const Rows::Word* w, const std::int8_t* a) {
+    for (int i = 0; i < kCount; ++i)
+      for (int j = 0; j < 4; ++j) {
+        const auto codes = (Rows::Int)((w[i] >> (8 * j)) & 0xffu);
+        acc += (kMaxCode > 127 ? codes - 128 : codes) * a[4 * i + j];
+      }
+    return acc;
+  }
+  KQ_INLINE static Rows::Int dot_pairs(Rows::Int acc, Rows::Word pairs, const std::int16_t* a) {
+    const Rows::Int low = (Rows::Int)(pairs << 16) >> 16, high = (Rows::Int)pairs >> 16;
+    return acc + low * a[0] + high * a[1];
+  }
+  KQ_INLINE static Rows::Float row_halves(const std::uint8_t* p) {
+    Rows::Float r{};
+    for (int i = 0; i < Rows::kRows; ++i) {
+      Half half;
+      __builtin_memcpy(&half, p + 2 * i, 2);
+      r[i] = kquant::to_float(half);
+    }
     return r;
   }
 };

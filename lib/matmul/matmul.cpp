@@ -17,6 +17,7 @@ using kernels::Activations;
 using kernels::FormatKernels;
 using kernels::KernelTable;
 using kernels::Panel;
+using kernels::TiledActivations;
 
 /// Below this many products (about 20 microseconds) waking threads costs more than it gains.
 constexpr std::size_t kParallelProducts = 1u << 20;
@@ -43,8 +44,19 @@ class Pieces {
   std::size_t used_ = 0;
 };
 
+/// A tile should stay in L2 with room for weights.
+constexpr std::size_t kTileBytes = 512 * 1024;
+
+/// Rows of X in a tile: all tiles are about as large, so that the last one is not a small one.
+std::size_t tile_rows(std::size_t rows, std::size_t cols) {
+  const std::size_t most = std::clamp<std::size_t>(kTileBytes / cols, 8, kernels::kTileRows);
+  const std::size_t n_tiles = (rows + most - 1) / most;
+  return (rows + n_tiles - 1) / n_tiles;
+}
+
 struct Plan {
   std::array<Activations, kernels::kActivationKinds> activations{};
+  std::array<TiledActivations, kernels::kActivationKinds> tiled{};  ///< for packed weights
   std::byte* scratch = nullptr;
   std::size_t scratch_bytes = 0;  ///< a thread
 };
@@ -53,11 +65,27 @@ struct Plan {
 Plan make_plan(const KernelTable& table, std::span<const MatrixView> ws, Span2d<const float> x,
                int n_threads, Pieces& pieces) {
   Plan plan;
-  std::array<bool, kernels::kActivationKinds> wanted{};
+  std::array<bool, kernels::kActivationKinds> wanted{}, wanted_tiled{};
+  const std::size_t tile = tile_rows(x.rows, x.cols);
   for (const MatrixView& w : ws) {
     const FormatKernels& format = *kernels::find(table, w.type);
-    wanted[static_cast<std::size_t>(format.activations)] = true;
-    plan.scratch_bytes = std::max(plan.scratch_bytes, format.scratch_bytes(x.cols));
+    const auto kind = static_cast<std::size_t>(format.activations);
+    const bool packed = w.layout == Layout::kPacked;
+    (packed ? wanted_tiled : wanted)[kind] = true;
+    plan.scratch_bytes =
+        std::max(plan.scratch_bytes,
+                 packed ? format.packed_scratch_bytes(x.cols, tile) : format.scratch_bytes(x.cols));
+  }
+  for (std::size_t kind = 0; kind < wanted_tiled.size(); ++kind) {
+    if (!wanted_tiled[kind]) continue;
+    const bool per32 = kind == static_cast<std::size_t>(ActivationKind::kInt8Per32);
+    const std::size_t groups = x.rows * x.cols / (per32 ? 32 : 256);
+    plan.tiled[kind] = {.rows = x.rows,
+                        .cols = x.cols,
+                        .tile = tile,
+                        .codes = pieces.take<std::int8_t>(x.rows * x.cols),
+                        .scales = pieces.take<float>(groups),
+                        .sums = pieces.take<std::int16_t>(groups * (per32 ? 1 : 24))};
   }
   for (std::size_t kind = 0; kind < wanted.size(); ++kind) {
     if (!wanted[kind]) continue;
@@ -133,19 +161,36 @@ void matmul(std::span<const MatrixView> ws, Span2d<const float> x,
         const auto [first, last] = part(a.rows, thread, threads, 1);
         table.quantize[kind](x.data, x.stride, x.cols, first, last - first, a);
       }
+    for (std::size_t kind = 0; kind < plan.tiled.size(); ++kind)
+      if (const TiledActivations& a = plan.tiled[kind]; a.codes != nullptr) {
+        const auto [first, last] = part(a.rows, thread, threads, 1);
+        table.tile[kind](x.data, x.stride, first, last - first, a);
+      }
 #pragma omp barrier
     for (std::size_t i = 0; i < ws.size(); ++i) {
       const FormatKernels& format = *kernels::find(table, ws[i].type);
-      const auto [first, last] = part(ws[i].rows, thread, threads, 16);
-      const Panel panel{
-          .weights = ws[i].row(first),
-          .row_bytes = row_bytes(ws[i].type, ws[i].cols),
-          .count = last - first,
-          .cols = ws[i].cols,
-          .activations = &plan.activations[static_cast<std::size_t>(format.activations)],
-          .y = ys[i].data + first,
-          .y_stride = ys[i].stride,
-          .scratch = plan.scratch + thread * plan.scratch_bytes};
+      const auto [first, last] = part(ws[i].rows, thread, threads, kernels::kPanelRows);
+      std::byte* const scratch = plan.scratch + thread * plan.scratch_bytes;
+      const auto kind = static_cast<std::size_t>(format.activations);
+      if (ws[i].layout == Layout::kPacked) {
+        format.multiply_packed(
+            {.panels = ws[i].data + first / kernels::kPanelRows * format.panel_bytes(ws[i].cols),
+             .rows = last - first,
+             .cols = ws[i].cols,
+             .activations = &plan.tiled[kind],
+             .y = ys[i].data + first,
+             .y_stride = ys[i].stride,
+             .scratch = scratch});
+        continue;
+      }
+      const Panel panel{.weights = ws[i].row(first),
+                        .row_bytes = row_bytes(ws[i].type, ws[i].cols),
+                        .count = last - first,
+                        .cols = ws[i].cols,
+                        .activations = &plan.activations[kind],
+                        .y = ys[i].data + first,
+                        .y_stride = ys[i].stride,
+                        .scratch = scratch};
       format.multiply(panel);
     }
   }

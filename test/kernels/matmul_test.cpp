@@ -75,13 +75,25 @@ std::vector<float> product(const MatrixView& w, const std::vector<float>& x, std
   return y;
 }
 
+/// fn(view) with the matrix as it is, and packed where that can be.
+template <class Fn>
+void for_each_layout(const MatrixView& w, Fn&& fn) {
+  fn(w);
+  if (!can_pack(w.type)) return;
+  INFO("packed");
+  const auto packed = PackedMatrix::pack(w);
+  REQUIRE(packed);
+  fn(packed->view());
+}
+
 struct Shape {
   std::size_t n, blocks, m;
 };
 
 /// Odd ones, sub-tiles, whole tiles and more than a tile; blocks of 32 make ends of super-blocks.
-const Shape kShapes[] = {{1, 1, 1},  {3, 2, 1},  {17, 9, 1}, {17, 5, 2}, {5, 3, 3},   {3, 7, 4},
-                         {17, 1, 5}, {40, 4, 7}, {7, 8, 8},  {33, 3, 9}, {19, 11, 21}};
+const Shape kShapes[] = {{1, 1, 1},    {3, 2, 1},   {17, 9, 1},  {17, 5, 2}, {5, 3, 3},
+                         {3, 7, 4},    {17, 1, 5},  {40, 4, 7},  {7, 8, 8},  {33, 3, 9},
+                         {19, 11, 21}, {35, 2, 64}, {16, 3, 131}};
 
 std::size_t columns(TensorType type, std::size_t blocks) {
   return group_of(type) == 0 ? 13 * blocks + 7 : group_of(type) * blocks;
@@ -109,13 +121,16 @@ TEST_CASE("products agree with double precision, and all ISAs with each other") 
       const MatrixView w{F::type, shape.n, cols, bytes.data()};
       const auto x = test::random_floats(shape.m * cols, 12);
       MatmulWorkspace workspace;
-      std::vector<float> first;
+      std::vector<float> first[2];
       test::for_each_isa([&](Isa) {
-        const auto y = product(w, x, shape.m, workspace);
-        if (first.empty()) first = y;
-        REQUIRE(same_bits(y, first));
+        for_each_layout(w, [&](const MatrixView& view) {
+          const auto y = product(view, x, shape.m, workspace);
+          std::vector<float>& others = first[view.layout == Layout::kPacked];
+          if (others.empty()) others = y;
+          REQUIRE(same_bits(y, others));
+        });
       });
-      double worst = 0;
+      double worst[2] = {};
       for (std::size_t n = 0; n < shape.n; ++n) {
         std::vector<double> value, size;
         exact_row<F>(w.row(n), cols, value, size);
@@ -126,10 +141,14 @@ TEST_CASE("products agree with double precision, and all ISAs with each other") 
             sum += value[k] * a[k];
             scale += size[k] * std::abs(a[k]);
           }
-          worst = std::max(worst, std::abs(first[m * shape.n + n] - sum) / scale);
+          for (int layout = 0; layout < 2; ++layout)
+            if (!first[layout].empty())
+              worst[layout] =
+                  std::max(worst[layout], std::abs(first[layout][m * shape.n + n] - sum) / scale);
         }
       }
-      CHECK(worst < 1e-6);
+      CHECK(worst[0] < 1e-6);
+      CHECK(worst[1] < 1e-6);
     }
   });
 }
@@ -145,21 +164,23 @@ TEST_CASE("threads and splits into calls do not change a bit") {
       const MatrixView w{F::type, n, cols, bytes.data()};
       const auto x = test::random_floats(m * cols, 22);
       MatmulWorkspace workspace;
-      std::vector<float> whole;
-      for (const int threads : {1, 2, 3}) {
-        const Threads guard(threads);
-        const auto y = product(w, x, m, workspace);
-        if (whole.empty()) whole = y;
-        CHECK(same_bits(y, whole));
-      }
-      std::vector<float> one_by_one;
-      for (std::size_t row = 0; row < m; ++row) {
-        const std::vector<float> xr(x.begin() + static_cast<long>(row * cols),
-                                    x.begin() + static_cast<long>((row + 1) * cols));
-        const auto y = product(w, xr, 1, workspace);
-        one_by_one.insert(one_by_one.end(), y.begin(), y.end());
-      }
-      CHECK(same_bits(one_by_one, whole));
+      for_each_layout(w, [&](const MatrixView& view) {
+        std::vector<float> whole;
+        for (const int threads : {1, 2, 3}) {
+          const Threads guard(threads);
+          const auto y = product(view, x, m, workspace);
+          if (whole.empty()) whole = y;
+          CHECK(same_bits(y, whole));
+        }
+        std::vector<float> one_by_one;
+        for (std::size_t row = 0; row < m; ++row) {
+          const std::vector<float> xr(x.begin() + static_cast<long>(row * cols),
+                                      x.begin() + static_cast<long>((row + 1) * cols));
+          const auto y = product(view, xr, 1, workspace);
+          one_by_one.insert(one_by_one.end(), y.begin(), y.end());
+        }
+        CHECK(same_bits(one_by_one, whole));
+      });
     });
   });
 }
@@ -170,8 +191,11 @@ TEST_CASE("several matrices at once equal one after the other; strides and guard
     const auto q4 = test::random_weights<Q4_K>(9, cols, 31);
     const auto q8 = test::random_weights<Q8_0>(4, cols, 32);
     const auto f16 = test::random_weights<F16>(6, cols, 33);
+    const auto packed = PackedMatrix::pack({TensorType::Q4_K, 9, cols, q4.data()});
+    REQUIRE(packed);
     const std::vector<MatrixView> ws = {{TensorType::Q4_K, 9, cols, q4.data()},
                                         {TensorType::Q8_0, 4, cols, q8.data()},
+                                        packed->view(),
                                         {TensorType::F16, 6, cols, f16.data()}};
     const auto x = test::random_floats(m * (cols + gap), 34);
     const Span2d<const float> xs(x.data(), m, cols, cols + gap);
@@ -213,14 +237,16 @@ TEST_CASE("NaN and Inf make their own row of outputs NaN and no other; zeros and
         x[4 * cols + k] = k % 2 == 0 ? 3.3e38f : -3.3e38f;
       }
       MatmulWorkspace workspace;
-      const auto y = product({F::type, n, cols, bytes.data()}, x, m, workspace);
-      for (std::size_t i = 0; i < n; ++i) {
-        CHECK(std::isnan(y[0 * n + i]));
-        CHECK(std::isnan(y[1 * n + i]));
-        CHECK(y[2 * n + i] == 0.0f);
-        CHECK(y[3 * n + i] == 0.0f);
-        CHECK(std::isfinite(y[5 * n + i]));
-      }
+      for_each_layout({F::type, n, cols, bytes.data()}, [&](const MatrixView& view) {
+        const auto y = product(view, x, m, workspace);
+        for (std::size_t i = 0; i < n; ++i) {
+          CHECK(std::isnan(y[0 * n + i]));
+          CHECK(std::isnan(y[1 * n + i]));
+          CHECK(y[2 * n + i] == 0.0f);
+          CHECK(y[3 * n + i] == 0.0f);
+          CHECK(std::isfinite(y[5 * n + i]));
+        }
+      });
     });
   });
 }
@@ -243,7 +269,6 @@ TEST_CASE("extreme codes do not overflow the integer sums") {
           std::vector<float> x(cols, sign);
           for (std::size_t k = 0; k < cols; k += 64) x[k] = -sign;
           MatmulWorkspace workspace;
-          const auto y = product(w, x, 1, workspace);
           std::vector<double> value, size;
           exact_row<F>(w.row(1), cols, value, size);
           const auto a = rounded(x.data(), cols, group_of(F::type));
@@ -252,7 +277,14 @@ TEST_CASE("extreme codes do not overflow the integer sums") {
             sum += value[k] * a[k];
             scale += size[k] * std::abs(a[k]);
           }
-          CHECK(std::abs(y[1] - sum) <= 1e-6 * scale);
+          for_each_layout(w, [&](const MatrixView& view) {
+            for (const std::size_t m : {1u, 9u}) {  // the second premultiplies Q2_K and Q3_K
+              std::vector<float> xs;
+              for (std::size_t i = 0; i < m; ++i) xs.insert(xs.end(), x.begin(), x.end());
+              const auto y = product(view, xs, m, workspace);
+              CHECK(std::abs(y[(m - 1) * n + 1] - sum) <= 1e-6 * scale);
+            }
+          });
         }
       }
     });

@@ -18,6 +18,7 @@ enum class ErrorCode {
   kBadData,          ///< NaN or Inf where a finite number is required
   kOutOfRange,       ///< a context, index or size limit was exceeded
   kUnavailable,      ///< a device or an optional component is not present
+  kOutOfMemory,      ///< says how much was asked for
 };
 
 /// What went wrong, where, and what was expected. `message` is one line, starts lower-case with the

@@ -31,14 +31,17 @@ struct Q2_K {
   KQ_INLINE static constexpr Run run(int g) {
     return {.lo_at = 16 + (g / 4) * 32, .lo_shift = 2 * (g % 4), .lo_mask = 3};
   }
-  KQ_INLINE static constexpr ScaleWords<16> unpack_scales(const Block& b) {
-    ScaleWords<16> s{};
+  template <class Word>
+  KQ_INLINE static constexpr ScaleWords<16, Word> unpack_scale_words(const Word* sc) {
+    ScaleWords<16, Word> s{};
     for (int w = 0; w < 4; ++w) {
-      const std::uint32_t word = load_word(b.sc + 4 * w);
-      s.scale[w] = word & 0x0f0f0f0fu;
-      s.min[w] = (word >> 4) & 0x0f0f0f0fu;
+      s.scale[w] = sc[w] & 0x0f0f0f0fu;
+      s.min[w] = (sc[w] >> 4) & 0x0f0f0f0fu;
     }
     return s;
+  }
+  KQ_INLINE static constexpr ScaleWords<16> unpack_scales(const Block& b) {
+    return unpack_scale_words(load_words<4>(b.sc).at);
   }
   KQ_INLINE static constexpr void pack_scales(const ScaleWords<16>& s, Block& b) {
     for (int w = 0; w < 4; ++w) store_word(b.sc + 4 * w, s.scale[w] | (s.min[w] << 4));

@@ -39,16 +39,18 @@ struct Q3_K {
             .hi_mask = 1,
             .hi_up = 2};
   }
-  KQ_INLINE static constexpr ScaleWords<16> unpack_scales(const Block& b) {
-    const std::uint32_t low[2] = {load_word(b.sc), load_word(b.sc + 4)};
-    const std::uint32_t high = load_word(b.sc + 8);
-    ScaleWords<16> s{};
+  template <class Word>
+  KQ_INLINE static constexpr ScaleWords<16, Word> unpack_scale_words(const Word* sc) {
+    ScaleWords<16, Word> s{};
     for (int w = 0; w < 4; ++w) {
-      const std::uint32_t biased =
-          ((low[w % 2] >> (4 * (w / 2))) & 0x0f0f0f0fu) | (((high >> (2 * w)) & 0x03030303u) << 4);
+      const Word biased =
+          ((sc[w % 2] >> (4 * (w / 2))) & 0x0f0f0f0fu) | (((sc[2] >> (2 * w)) & 0x03030303u) << 4);
       s.scale[w] = ((biased | 0x80808080u) - 0x20202020u) ^ 0x80808080u;  // - 32 in every byte
     }
     return s;
+  }
+  KQ_INLINE static constexpr ScaleWords<16> unpack_scales(const Block& b) {
+    return unpack_scale_words(load_words<3>(b.sc).at);
   }
   KQ_INLINE static constexpr void pack_scales(const ScaleWords<16>& s, Block& b) {
     std::uint32_t low[2] = {0, 0}, high = 0;

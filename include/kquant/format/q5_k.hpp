@@ -38,8 +38,12 @@ struct Q5_K {
             .hi_mask = 1,
             .hi_up = 4};
   }
+  template <class Word>
+  KQ_INLINE static constexpr ScaleWords<8, Word> unpack_scale_words(const Word* sc) {
+    return unpack_scales_and_mins_6bit(sc);
+  }
   KQ_INLINE static constexpr ScaleWords<8> unpack_scales(const Block& b) {
-    return unpack_scales_and_mins_6bit(b.sc);
+    return unpack_scale_words(load_words<3>(b.sc).at);
   }
   KQ_INLINE static constexpr void pack_scales(const ScaleWords<8>& s, Block& b) {
     pack_scales_and_mins_6bit(s, b.sc);

@@ -39,10 +39,14 @@ struct Q6_K {
             .hi_mask = 3,
             .hi_up = 4};
   }
-  KQ_INLINE static constexpr ScaleWords<16> unpack_scales(const Block& b) {
-    ScaleWords<16> s{};
-    for (int w = 0; w < 4; ++w) s.scale[w] = load_word(b.sc + 4 * w);
+  template <class Word>
+  KQ_INLINE static constexpr ScaleWords<16, Word> unpack_scale_words(const Word* sc) {
+    ScaleWords<16, Word> s{};
+    for (int w = 0; w < 4; ++w) s.scale[w] = sc[w];
     return s;
+  }
+  KQ_INLINE static constexpr ScaleWords<16> unpack_scales(const Block& b) {
+    return unpack_scale_words(load_words<4>(b.sc).at);
   }
   KQ_INLINE static constexpr void pack_scales(const ScaleWords<16>& s, Block& b) {
     for (int w = 0; w < 4; ++w) store_word(b.sc + 4 * w, s.scale[w]);

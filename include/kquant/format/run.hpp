@@ -24,6 +24,7 @@
 //     kZero, kHasMin, kSigned
 //     run(g)                      where run g lies; g is a compile-time constant in every kernel
 //     unpack_scales(block)        ScaleWords<kBlock / kSub>
+//     unpack_scale_words(words)   the same from the words of the field `sc`, where there is one
 //     pack_scales(words, block)   its inverse, for the quantizer
 //     d(block), dmin(block)       super-block factors (dmin only where kHasMin)
 //     set_d(block, d, dmin)
@@ -58,11 +59,12 @@ struct Run {
 
 /// Scales and mins of one block, four to a 32-bit word, lowest byte first. They stay in registers:
 /// taking 6-bit scales apart byte by byte, or through memory, makes a dot product 1.2-3x slower.
-template <int N>
+/// Word is one 32-bit number, or a vector of them: the same field of several blocks at once.
+template <int N, class Word = std::uint32_t>
 struct ScaleWords {
   static constexpr int kWords = (N + 3) / 4;
-  std::uint32_t scale[kWords];
-  std::uint32_t min[kWords];
+  Word scale[kWords];
+  Word min[kWords];
 
   KQ_INLINE constexpr int scale_at(int j) const {
     return static_cast<std::int8_t>((scale[j / 4] >> (8 * (j % 4))) & 0xffu);
@@ -85,6 +87,17 @@ struct ScaleWords {
 KQ_INLINE constexpr std::uint32_t load_word(const std::uint8_t* p) {
   return std::uint32_t{p[0]} | std::uint32_t{p[1]} << 8 | std::uint32_t{p[2]} << 16 |
          std::uint32_t{p[3]} << 24;
+}
+
+template <int N>
+struct Words {
+  std::uint32_t at[N];
+};
+template <int N>
+KQ_INLINE constexpr Words<N> load_words(const std::uint8_t* p) {
+  Words<N> words{};
+  for (int i = 0; i < N; ++i) words.at[i] = load_word(p + 4 * i);
+  return words;
 }
 
 KQ_INLINE constexpr void store_word(std::uint8_t* p, std::uint32_t word) {

@@ -10,9 +10,10 @@
 
 namespace kquant {
 
-KQ_INLINE constexpr ScaleWords<8> unpack_scales_and_mins_6bit(const std::uint8_t* sc) {
+template <class Word>
+KQ_INLINE constexpr ScaleWords<8, Word> unpack_scales_and_mins_6bit(const Word* sc) {
   constexpr std::uint32_t kLow6 = 0x3f3f3f3fu, kHigh2 = 0x30303030u, kLow4 = 0x0f0f0f0fu;
-  const std::uint32_t w0 = load_word(sc), w1 = load_word(sc + 4), w2 = load_word(sc + 8);
+  const Word w0 = sc[0], w1 = sc[1], w2 = sc[2];
   return {.scale = {w0 & kLow6, (w2 & kLow4) | ((w0 >> 2) & kHigh2)},
           .min = {w1 & kLow6, ((w2 >> 4) & kLow4) | ((w1 >> 2) & kHigh2)}};
 }

@@ -1,0 +1,57 @@
+#pragma once
+// Vectors whose lanes are rows of W: the second vocabulary, for packed weights (packed/layout.hpp).
+//
+//     Word    per row 32 bits: four codes, four scales, or a pair of int16     + - & | ^ << >>
+//     Int     per row one int32                                                + - * << >>
+//     Float   per row one binary32                                             + - *
+//
+// All of these operators come with the compiler's vector types. An instruction set adds
+//
+//     kRows                             rows in a register: 4, 8, 16
+//     dot<kMaxCode, kCount>(acc, w, a)  acc + sum of w[i]'s codes * a[4i … 4i + 3]; codes are
+//                                       unsigned and at most kMaxCode, activations int8
+//     kCentersBytes                     where kMaxCode is 255: dot takes 128 away from each code
+//     dot_pairs(acc, pairs, a)          acc + low int16 * a[0] + high int16 * a[1]
+//     row_halves(p)                     kRows binary16 numbers as Float
+
+#include <cstdint>
+
+#include "kquant/base/half.hpp"
+#include "kquant/base/macros.hpp"
+
+namespace kquant::kernels {
+
+template <class T, int kCount>
+struct VectorOf {
+  typedef T Type __attribute__((vector_size(sizeof(T) * kCount)));
+};
+
+template <int kRowsInRegister>
+struct RowVectors {
+  static constexpr int kRows = kRowsInRegister;
+  using Word = typename VectorOf<std::uint32_t, kRows>::Type;
+  using Int = typename VectorOf<std::int32_t, kRows>::Type;
+  using Float = typename VectorOf<float, kRows>::Type;
+
+  template <class V>
+  KQ_INLINE static V load(const void* p) {
+    V v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+  }
+  template <class V>
+  KQ_INLINE static void store(void* p, V v) {
+    __builtin_memcpy(p, &v, sizeof v);
+  }
+  KQ_INLINE static Int all(std::int32_t x) { return x - Int{}; }
+  KQ_INLINE static Float to_float(Int v) { return __builtin_convertvector(v, Float); }
+};
+
+/// Four activation codes, or two sums of codes, as one number to be copied to every lane.
+KQ_INLINE std::int32_t load_int(const void* p) {
+  std::int32_t x;
+  __builtin_memcpy(&x, p, sizeof x);
+  return x;
+}
+
+}  // namespace kquant::kernels

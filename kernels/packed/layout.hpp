@@ -1,0 +1,124 @@
+#pragma once
+// Packed weights: 16 rows interleaved, so that a vector's lanes are rows and no sum ever has to be
+// taken across lanes.
+//
+// A panel is 16 rows of W (rows of zeros complete the last one). Nothing is expanded: it is as
+// large as the 16 rows in the file, plus at most 63 bytes.
+//
+//     panel | codes: block 0, block 1, …                  | scales     | d         | dmin      |
+//                                                           (k-quants)               (with mins)
+//
+//     codes    of 32 columns (a run), 64 * kBits bytes. A vector of codes is 64 bytes: lane (row) r
+//              holds columns 4t … 4t + 3. The eight vectors t = 0 … 7 of a run are split by bits:
+//
+//                  low plane, L bits a code (2, 4 or 8): L vectors; vector v carries, from its low
+//                  bits up, codes t = v, v + L, v + 2L, …
+//                  high plane, H bits a code (0, 1 or 2): H vectors, in the same way
+//
+//                  bits    2    3    4    5    6    8
+//                  L + H   2   2+1   4   4+1  4+2   8
+//
+//     scales   the words of a block's field `sc`, each 16 rows wide; F::unpack_scale_words takes
+//              the vectors as it takes words
+//     d, dmin  16 binary16 numbers a block
+//
+// Codes are unsigned. Signed bytes (Q8_0) are stored + 128, so every format is
+//
+//     value = d * scale * (code - kOffset) - dmin * min
+
+#include <cstddef>
+
+#include "kernels/isa/rows.hpp"
+#include "kernels/table.hpp"
+#include "kernels/unpack.hpp"
+#include "kquant/format/run.hpp"
+
+namespace kquant::kernels {
+
+inline constexpr std::size_t kVectorBytes = 64;  ///< 4 columns of a panel, or a word of each row
+inline constexpr int kRunVectors = 8;            ///< of unpacked codes, in 32 columns
+
+template <class F>
+struct PackedLayout {
+  static constexpr int kLowBits = F::kBits >= 8 ? 8 : F::kBits >= 4 ? 4 : 2;
+  static constexpr int kHighBits = F::kBits - kLowBits;
+  static constexpr int kOffset = F::kSigned ? 128 : F::kZero;
+  static constexpr int kMaxCode = (1 << F::kBits) - 1;
+  static constexpr std::size_t kRunsInBlock = F::kBlock / 32;
+  static constexpr std::size_t kRunBytes = kVectorBytes * F::kBits;
+  static constexpr std::size_t kBlockBytes = kRunsInBlock * kRunBytes;
+  static constexpr std::size_t kScaleWords =
+      (sizeof(typename F::Block) - F::kBlock * F::kBits / 8 - (F::kHasMin ? 4 : 2)) / 4;
+
+  std::size_t n_blocks;
+  KQ_INLINE explicit PackedLayout(std::size_t cols) : n_blocks(cols / F::kBlock) {}
+
+  KQ_INLINE std::size_t scales_at() const { return n_blocks * kBlockBytes; }
+  KQ_INLINE std::size_t d_at() const { return scales_at() + n_blocks * kScaleWords * kVectorBytes; }
+  KQ_INLINE std::size_t dmin_at() const { return d_at() + n_blocks * kPanelRows * sizeof(Half); }
+  KQ_INLINE std::size_t panel_bytes() const {
+    const std::size_t end = F::kHasMin ? 2 * dmin_at() - d_at() : dmin_at();
+    return (end + kVectorBytes - 1) / kVectorBytes * kVectorBytes;
+  }
+};
+
+/// The eight vectors of codes of the run at p (of rows `slice` on).
+template <class F, class Isa>
+KQ_INLINE void unpack_run(const std::uint8_t* p, typename Isa::Rows::Word (&codes)[kRunVectors]) {
+  using Layout = PackedLayout<F>;
+  using Word = typename Isa::Rows::Word;
+  constexpr int kLow = Layout::kLowBits, kHigh = Layout::kHighBits;
+  constexpr std::uint32_t kLowMask = 0x01010101u * ((1u << kLow) - 1u);
+  unrolled<kLow>([&]<int v>() __attribute__((always_inline)) {
+    const Word word = Isa::Rows::template load<Word>(p + v * static_cast<int>(kVectorBytes));
+    if constexpr (kLow == 8)
+      codes[v] = word;
+    else
+      unrolled<kRunVectors / kLow>([&]<int i>() __attribute__((always_inline)) {
+        codes[v + kLow * i] = (word >> (kLow * i)) & kLowMask;
+      });
+  });
+  if constexpr (kHigh > 0) {
+    constexpr std::uint32_t kHighMask = (0x01010101u * ((1u << kHigh) - 1u)) << kLow;
+    unrolled<kHigh>([&]<int v>() __attribute__((always_inline)) {
+      const Word word =
+          Isa::Rows::template load<Word>(p + (kLow + v) * static_cast<int>(kVectorBytes));
+      unrolled<kRunVectors / kHigh>([&]<int i>() __attribute__((always_inline)) {
+        constexpr int kUp = kLow - kHigh * i;
+        const Word placed = kUp >= 0 ? word << (kUp >= 0 ? kUp : 0) : word >> (kUp < 0 ? -kUp : 0);
+        codes[v + kHigh * i] |= placed & kHighMask;
+      });
+    });
+  }
+}
+
+/// The inverse: eight vectors of 16 rows each -> one run of a panel.
+template <class F>
+KQ_INLINE void pack_run(const std::uint32_t (&codes)[kRunVectors][kPanelRows], std::uint8_t* p) {
+  using Layout = PackedLayout<F>;
+  constexpr int kLow = Layout::kLowBits, kHigh = Layout::kHighBits;
+  constexpr std::uint32_t kLowMask = 0x01010101u * ((1u << kLow) - 1u);
+  std::uint32_t plane[kPanelRows];
+  const auto put = [&](int vector) __attribute__((always_inline)) {
+    __builtin_memcpy(p + static_cast<std::size_t>(vector) * kVectorBytes, plane, sizeof plane);
+  };
+  for (int v = 0; v < kLow; ++v) {
+    for (std::size_t r = 0; r < kPanelRows; ++r) plane[r] = codes[v][r] & kLowMask;
+    for (int i = 1; i < kRunVectors / kLow; ++i)
+      for (std::size_t r = 0; r < kPanelRows; ++r)
+        plane[r] |= (codes[v + kLow * i][r] & kLowMask) << (kLow * i);
+    put(v);
+  }
+  if constexpr (kHigh > 0) {
+    constexpr std::uint32_t kHighMask = 0x01010101u * ((1u << kHigh) - 1u);
+    for (int v = 0; v < kHigh; ++v) {
+      for (std::size_t r = 0; r < kPanelRows; ++r) plane[r] = 0;
+      for (int i = 0; i < kRunVectors / kHigh; ++i)
+        for (std::size_t r = 0; r < kPanelRows; ++r)
+          plane[r] |= ((codes[v + kHigh * i][r] >> kLow) & kHighMask) << (kHigh * i);
+      put(kLow + v);
+    }
+  }
+}
+
+}  // namespace kquant::kernels

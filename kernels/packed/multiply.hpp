@@ -1,0 +1,270 @@
+#pragma once
+// Panels of packed weights times a tile of activations.
+//
+// Register plan (AVX-512), for each run of 32 columns of W:
+//
+//     8 zmm   codes of 16 rows, unpacked once and used for every row of X in the tile
+//     1-2     integer scales of the run
+//     1-2     sums; one for each row of X in flight, the rest of the window is the processor's
+//
+//     for each row of X:   8 x vpdpbusd sum, codes, [activations]{1to16}    no shuffle, no
+//                          1-2 x vpmulld, vpaddd to the row's int32 total    horizontal sum
+//
+// Totals live in L1 (64 bytes a row of X), so the number of rows of X is a loop and not a template
+// parameter: any number from 1 to kTileRows costs what it should, with no cliff. Floats come in
+// once per block: (total * d - mins * dmin) * scale of the activations.
+//
+// Per 256 columns x 16 rows x 1 row of X: 64 vpdpbusd; sub-blocks of 32 (16) add 8 (16) vpmulld and
+// vpaddd, mins 4 (8) vpdpwssd. Where the products (code - zero) * scale fit a byte (Q2_K, Q3_K) and
+// the tile is wide, codes are multiplied by their scale while they are unpacked: only the 64
+// remain.
+//
+// Limits: 1 row of X: memory bandwidth, for which the codes are prefetched kPrefetchAhead bytes
+// ahead; from about 8 rows on: vpdpbusd, one zmm a cycle.
+
+#include "kernels/packed/activations.hpp"
+#include "kernels/packed/layout.hpp"
+
+namespace kquant::kernels {
+
+inline constexpr std::size_t kPrefetchAhead = 9728;
+inline constexpr std::size_t kPremultiplyFrom = 8;  ///< rows of X
+
+template <class F>
+inline constexpr bool kBytesAfterScale = F::kBlock == 256 && F::kBits <= 3;
+
+/// The codes of a run times their scales, as bytes: q * s (at most 3 * 15) with mins, and
+/// 128 - (q - zero) * s (4 … 252 for |s| <= 32) without. Two 16-bit products a 32-bit lane: bytes 0
+/// and 2, then 1 and 3; unsigned products below 256 even fit side by side in one.
+template <class F, class Isa>
+KQ_INLINE void premultiply(typename Isa::Rows::Word (&codes)[kRunVectors],
+                           typename Isa::Rows::Int scale0, typename Isa::Rows::Int scale1) {
+  using Word = typename Isa::Rows::Word;
+  using Halves = typename VectorOf<std::uint16_t, sizeof(Word) / 2>::Type;
+  constexpr std::uint16_t kZero = F::kZero, kBias = 128, kLowByte = 0xff;
+  const auto both = [](typename Isa::Rows::Int s) __attribute__((always_inline)) {
+    const Word low = (Word)s & 0xffffu;
+    return (Halves)(low | (low << 16));
+  };
+  const Halves scales[2] = {both(scale0), both(scale1)};
+  unrolled<kRunVectors>([&]<int v>() __attribute__((always_inline)) {
+    const Halves s = scales[v / 4], c = (Halves)codes[v];
+    if constexpr (F::kHasMin) {
+      codes[v] = (Word)(Halves)(c * s);
+    } else {
+      const Halves zero = s * kZero + kBias;
+      const Halves even = zero - (c & kLowByte) * s, odd = zero - (c >> 8) * s;
+      codes[v] = (Word)(even | (odd << 8));
+    }
+  });
+}
+
+/// Scale j of a block as int32 in every lane.
+template <class Isa, class Scales>
+KQ_INLINE typename Isa::Rows::Int scale_of(const Scales& words, int j) {
+  using Int = typename Isa::Rows::Int;
+  return (Int)(words[j / 4] << (24 - 8 * (j % 4))) >> 24;
+}
+
+/// What the offset of codes takes away, for every sum of products: -kOffset * sum of activations.
+/// [K / 32][w][sums in a run], or one a super-block where codes are premultiplied.
+template <class F>
+KQ_INLINE void make_starts(const Tile& tile, std::size_t n_blocks, bool premultiplied,
+                           std::int32_t* starts) {
+  constexpr int kOffset = PackedLayout<F>::kOffset;
+  const std::size_t w = tile.width;
+  for (std::size_t b = 0; b < n_blocks; ++b)
+    for (std::size_t m = 0; m < w; ++m) {
+      if constexpr (F::kBlock == 32) {
+        starts[b * w + m] = -kOffset * tile.sums[b * w + m];
+      } else {
+        static_assert(F::kSub == 16);
+        const std::int16_t* sums = tile.sums + (b * w + m) * kSumsPerSuper;
+        if (premultiplied) {
+          int sum = 0;
+          for (int j = 0; j < 16; ++j) sum += sums[j];
+          starts[b * w + m] = -128 * sum;
+        } else {
+          for (std::size_t j = 0; j < 16; ++j)
+            starts[((b * 8 + j / 2) * w + m) * 2 + j % 2] =
+                -kOffset * sums[pair_place(static_cast<int>(j))];
+        }
+      }
+    }
+}
+
+template <class F, class Isa>
+struct PackedKernel {
+  using Rows = typename Isa::Rows;
+  using Word = typename Rows::Word;
+  using Int = typename Rows::Int;
+  using Float = typename Rows::Float;
+  using Layout = PackedLayout<F>;
+  static constexpr int kMaxCode = Layout::kMaxCode;
+  static constexpr bool kStarts = Layout::kOffset != 0 && !(F::kSigned && Isa::kCentersBytes);
+  static constexpr std::size_t kSliceBytes = 4 * Rows::kRows;
+
+  /// One k-quant block, rows `slice` on, against all rows of X; acc[m] is theirs.
+  template <bool kPremultiply, bool kOne>
+  KQ_INLINE static void super_block(const std::uint8_t* panel, const Layout& layout, std::size_t b,
+                                    std::size_t slice, const Tile& tile, const std::int32_t* starts,
+                                    float* acc) {
+    const std::size_t w = kOne ? 1 : tile.width;
+    const std::uint8_t* codes_at = panel + b * Layout::kBlockBytes + slice * kSliceBytes;
+    Word words[Layout::kScaleWords];
+    for (std::size_t i = 0; i < Layout::kScaleWords; ++i)
+      words[i] = Rows::template load<Word>(panel + layout.scales_at() +
+                                           (b * Layout::kScaleWords + i) * kVectorBytes +
+                                           slice * kSliceBytes);
+    const auto scales = F::unpack_scale_words(words);
+
+    Int totals[kOne ? 1 : kTileRows];
+    unrolled<8>([&]<int g>() __attribute__((always_inline)) {
+      const std::uint8_t* run_at = codes_at + g * Layout::kRunBytes;
+      Word codes[kRunVectors];
+      unpack_run<F, Isa>(run_at, codes);
+      for (std::size_t line = 0; line < Layout::kRunBytes; line += kSliceBytes * (16 / Rows::kRows))
+        __builtin_prefetch(run_at + kPrefetchAhead + line);
+      const std::int8_t* a = tile.codes + (b * 8 + g) * w * 32;
+      if constexpr (kPremultiply) {
+        premultiply<F, Isa>(codes, scale_of<Isa>(scales.scale, 2 * g),
+                            scale_of<Isa>(scales.scale, 2 * g + 1));
+        for (std::size_t m = 0; m < w; ++m) {
+          Int sum{};
+          if constexpr (g > 0)
+            sum = totals[m];
+          else if constexpr (kStarts)
+            sum = Rows::all(starts[b * w + m]);
+          totals[m] = Isa::template dot<255, 8>(sum, codes, a + 32 * m);
+        }
+      } else if constexpr (F::kSub == 32) {
+        static_assert(!kStarts);
+        const Int scale = scale_of<Isa>(scales.scale, g);
+        for (std::size_t m = 0; m < w; ++m) {
+          const Int sum = Isa::template dot<kMaxCode, 8>(Int{}, codes, a + 32 * m) * scale;
+          if constexpr (g == 0)
+            totals[m] = sum;
+          else
+            totals[m] += sum;
+        }
+      } else {
+        const Int scale0 = scale_of<Isa>(scales.scale, 2 * g),
+                  scale1 = scale_of<Isa>(scales.scale, 2 * g + 1);
+        const std::int32_t* start = starts + (b * 8 + g) * w * 2;
+        for (std::size_t m = 0; m < w; ++m) {
+          const Int start0 = kStarts ? Rows::all(start[2 * m]) : Int{},
+                    start1 = kStarts ? Rows::all(start[2 * m + 1]) : Int{};
+          const Int sum =
+              Isa::template dot<kMaxCode, 4>(start0, codes, a + 32 * m) * scale0 +
+              Isa::template dot<kMaxCode, 4>(start1, codes + 4, a + 32 * m + 16) * scale1;
+          if constexpr (g == 0)
+            totals[m] = sum;
+          else
+            totals[m] += sum;
+        }
+      }
+    });
+
+    const std::size_t factor = (b * kPanelRows + slice * Rows::kRows) * sizeof(Half);
+    Float d = Isa::row_halves(panel + layout.d_at() + factor);
+    if constexpr (kPremultiply && !F::kHasMin) d = -d;  // 128 - (q - zero) * s
+    [[maybe_unused]] Float dmin{};
+    constexpr int kPairs = F::kHasMin ? kSubs<F> / 2 : 0;
+    [[maybe_unused]] Word pairs[F::kHasMin ? kPairs : 1];
+    if constexpr (F::kHasMin) {
+      dmin = Isa::row_halves(panel + layout.dmin_at() + factor);
+      for (int i = 0; i < kPairs; ++i)
+        pairs[i] = (scales.min[i / 2] >> (8 * (i % 2))) & 0x00ff00ffu;
+    }
+    for (std::size_t m = 0; m < w; ++m) {
+      Float value = Rows::to_float(totals[m]) * d;
+      if constexpr (F::kHasMin) {
+        const std::int16_t* sums =
+            tile.sums + (b * w + m) * kSumsPerSuper + (F::kSub == 32 ? 16 : 0);
+        Int mins{};
+        for (int i = 0; i < kPairs; ++i) mins = Isa::dot_pairs(mins, pairs[i], sums + 2 * i);
+        value = value - Rows::to_float(mins) * dmin;
+      }
+      add(acc, m, slice, value * tile.scales[b * w + m]);
+    }
+  }
+
+  /// One block of 32, which is one run.
+  template <bool kOne>
+  KQ_INLINE static void small_block(const std::uint8_t* panel, const Layout& layout, std::size_t b,
+                                    std::size_t slice, const Tile& tile, const std::int32_t* starts,
+                                    float* acc) {
+    const std::size_t w = kOne ? 1 : tile.width;
+    const std::uint8_t* run_at = panel + b * Layout::kBlockBytes + slice * kSliceBytes;
+    Word codes[kRunVectors];
+    unpack_run<F, Isa>(run_at, codes);
+    for (std::size_t line = 0; line < Layout::kRunBytes; line += kSliceBytes * (16 / Rows::kRows))
+      __builtin_prefetch(run_at + kPrefetchAhead + line);
+    const std::size_t factor = (b * kPanelRows + slice * Rows::kRows) * sizeof(Half);
+    const Float d = Isa::row_halves(panel + layout.d_at() + factor);
+    [[maybe_unused]] Float min{};
+    if constexpr (F::kHasMin) min = Isa::row_halves(panel + layout.dmin_at() + factor);
+    const std::int8_t* a = tile.codes + b * w * 32;
+    for (std::size_t m = 0; m < w; ++m) {
+      const Int start = kStarts ? Rows::all(starts[b * w + m]) : Int{};
+      const Int sum = Isa::template dot<kMaxCode, 8>(start, codes, a + 32 * m);
+      Float value = Rows::to_float(sum) * d;
+      // These mins are added (block32 formats have the min factor -1).
+      if constexpr (F::kHasMin) value = value + min * static_cast<float>(tile.sums[b * w + m]);
+      add(acc, m, slice, value * tile.scales[b * w + m]);
+    }
+  }
+
+  KQ_INLINE static void add(float* acc, std::size_t m, std::size_t slice, Float value) {
+    float* at = acc + m * kPanelRows + slice * Rows::kRows;
+    Rows::store(at, Rows::template load<Float>(at) + value);
+  }
+
+  template <bool kPremultiply, bool kOne>
+  KQ_INLINE static void panel(const std::uint8_t* panel, const Layout& layout, const Tile& tile,
+                              const std::int32_t* starts, float* acc) {
+    for (std::size_t b = 0; b < layout.n_blocks; ++b)
+      for (std::size_t slice = 0; slice < kPanelRows / Rows::kRows; ++slice) {
+        if constexpr (F::kBlock == 32)
+          small_block<kOne>(panel, layout, b, slice, tile, starts, acc);
+        else
+          super_block<kPremultiply, kOne>(panel, layout, b, slice, tile, starts, acc);
+      }
+  }
+
+  static void multiply(const PackedProduct& p) noexcept {
+    constexpr bool kCanPremultiply = Isa::kPremultiplies && kBytesAfterScale<F>;
+    constexpr int kGroup = F::kBlock;
+    const Layout layout(p.cols);
+    auto* starts = reinterpret_cast<std::int32_t*>(p.scratch);
+    for (std::size_t first = 0; first < p.activations->rows;) {
+      const Tile tile = Tile::of<kGroup>(*p.activations, first);
+      const bool premultiply = kCanPremultiply && tile.width >= kPremultiplyFrom;
+      if constexpr (kStarts) make_starts<F>(tile, layout.n_blocks, premultiply, starts);
+      for (std::size_t row = 0; row < p.rows; row += kPanelRows) {
+        const auto* at = reinterpret_cast<const std::uint8_t*>(p.panels) +
+                         row / kPanelRows * layout.panel_bytes();
+        alignas(64) float acc[kTileRows * kPanelRows];
+        for (std::size_t i = 0; i < tile.width * kPanelRows; ++i) acc[i] = 0.0f;
+        if (tile.width == 1)
+          panel<false, true>(at, layout, tile, starts, acc);
+        else if (!premultiply)
+          panel<false, false>(at, layout, tile, starts, acc);
+        else if constexpr (kCanPremultiply)
+          panel<true, false>(at, layout, tile, starts, acc);
+        const std::size_t left = p.rows - row, n = left < kPanelRows ? left : kPanelRows;
+        for (std::size_t m = 0; m < tile.width; ++m)
+          __builtin_memcpy(p.y + (tile.first + m) * p.y_stride + row, acc + m * kPanelRows,
+                           n * sizeof(float));
+      }
+      first += tile.width;
+    }
+  }
+
+  /// Of one thread: the starts of a tile.
+  static std::size_t scratch_bytes(std::size_t cols, std::size_t tile) noexcept {
+    return kStarts ? cols / 32 * tile * (F::kBlock == 256 ? 2 : 1) * sizeof(std::int32_t) : 0;
+  }
+};
+
+}  // namespace kquant::kernels

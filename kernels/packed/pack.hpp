@@ -1,0 +1,85 @@
+#pragma once
+// Rows of a file -> panels (packed/layout.hpp). Codes are unpacked row by row with the format's own
+// planes, turned over in L1, and packed again.
+
+#include "kernels/packed/layout.hpp"
+#include "kernels/table.hpp"
+
+namespace kquant::kernels {
+
+/// A row's codes of one super-block as unsigned bytes; blocks past the end of the row are garbage.
+template <class F, class Isa>
+KQ_INLINE void unpack_super(const std::uint8_t* super, std::uint8_t* codes) {
+  unrolled<kChunks>([&]<int kChunk>() __attribute__((always_inline)) {
+    const auto bytes = stored_codes<F, Isa, kChunk>(super);
+    static_assert(sizeof bytes == 64);
+    __builtin_memcpy(codes + 64 * kChunk, &bytes, 64);
+  });
+  if constexpr (F::kSigned)
+    for (int i = 0; i < kSuper; ++i) codes[i] = static_cast<std::uint8_t>(codes[i] ^ 0x80);
+}
+
+/// Scale words and factors of one block of one row.
+template <class F>
+KQ_INLINE void pack_factors(const typename F::Block& block, std::size_t b, std::size_t row,
+                            const PackedLayout<F>& layout, std::uint8_t* panel) {
+  constexpr std::size_t kWords = PackedLayout<F>::kScaleWords;
+  if constexpr (kWords > 0)
+    for (std::size_t w = 0; w < kWords; ++w)
+      __builtin_memcpy(panel + layout.scales_at() + (b * kWords + w) * kVectorBytes + 4 * row,
+                       block.sc + 4 * w, 4);
+  const std::size_t at = (b * kPanelRows + row) * sizeof(Half);
+  __builtin_memcpy(panel + layout.d_at() + at, &block.d, sizeof(Half));
+  if constexpr (kIsBlock32<F> && F::kHasMin)
+    __builtin_memcpy(panel + layout.dmin_at() + at, &block.m, sizeof(Half));
+  else if constexpr (F::kHasMin)
+    __builtin_memcpy(panel + layout.dmin_at() + at, &block.dmin, sizeof(Half));
+}
+
+/// Packs `count` <= 16 rows; the rest of the panel becomes zeros.
+template <class F, class Isa>
+void pack_panel(const std::byte* rows, std::size_t row_bytes, std::size_t count, std::size_t cols,
+                std::byte* out) noexcept {
+  using Block = typename F::Block;
+  const PackedLayout<F> layout(cols);
+  auto* panel = reinterpret_cast<std::uint8_t*>(out);
+  __builtin_memset(panel + layout.scales_at(), 0, layout.panel_bytes() - layout.scales_at());
+  constexpr std::size_t kBlocksInSuper = kSuper / F::kBlock;
+  alignas(64) std::uint8_t codes[kPanelRows][kSuper];
+  alignas(64) std::uint32_t turned[kRunVectors][kPanelRows];
+  __builtin_memset(codes, 0, sizeof codes);
+  for (std::size_t first = 0; first < layout.n_blocks; first += kBlocksInSuper) {
+    const std::size_t left = layout.n_blocks - first;
+    const std::size_t n = left < kBlocksInSuper ? left : kBlocksInSuper;
+    for (std::size_t row = 0; row < count; ++row) {
+      const auto* from =
+          reinterpret_cast<const std::uint8_t*>(rows) + row * row_bytes + first * sizeof(Block);
+      if (n == kBlocksInSuper) {
+        unpack_super<F, Isa>(from, codes[row]);
+      } else {
+        std::uint8_t padded[kBlocksInSuper * sizeof(Block)] = {};
+        __builtin_memcpy(padded, from, n * sizeof(Block));
+        unpack_super<F, Isa>(padded, codes[row]);
+      }
+      for (std::size_t b = 0; b < n; ++b) {
+        Block block;
+        __builtin_memcpy(&block, from + b * sizeof(Block), sizeof(Block));
+        pack_factors<F>(block, first + b, row, layout, panel);
+      }
+    }
+    std::uint8_t* to = panel + first * PackedLayout<F>::kBlockBytes;
+    for (std::size_t run = 0; run < n * PackedLayout<F>::kRunsInBlock; ++run) {
+      for (std::size_t row = 0; row < kPanelRows; ++row)
+        for (std::size_t t = 0; t < kRunVectors; ++t)
+          __builtin_memcpy(&turned[t][row], &codes[row][32 * run + 4 * t], 4);
+      pack_run<F>(turned, to + run * PackedLayout<F>::kRunBytes);
+    }
+  }
+}
+
+template <class F, class Isa>
+std::size_t panel_bytes(std::size_t cols) noexcept {
+  return PackedLayout<F>(cols).panel_bytes();
+}
+
+}  // namespace kquant::kernels

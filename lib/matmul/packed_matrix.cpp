@@ -1,0 +1,59 @@
+#include <fmt/format.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "kernels/table.hpp"
+#include "kquant/matmul.hpp"
+
+namespace kquant {
+namespace {
+
+/// Pages of 2 MiB make a stream of reads faster: fewer of them are missing from the TLB.
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
+
+std::byte* allocate(std::size_t bytes) {
+  const std::size_t align = bytes >= kHugePage ? kHugePage : 64;
+  void* p = nullptr;
+  if (posix_memalign(&p, align, std::max<std::size_t>(bytes, 1)) != 0) return nullptr;
+  if (bytes >= kHugePage) madvise(p, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
+  return static_cast<std::byte*>(p);
+}
+
+}  // namespace
+
+void PackedMatrix::Free::operator()(std::byte* p) const {
+  std::free(p);
+}
+
+bool can_pack(TensorType type) {
+  const auto* format = kernels::find(kernels::table(), type);
+  return format != nullptr && format->pack_panel != nullptr;
+}
+
+Result<PackedMatrix> PackedMatrix::pack(const MatrixView& w) {
+  const kernels::FormatKernels& format = *kernels::find(kernels::table(), w.type);
+  constexpr std::size_t kRows = kernels::kPanelRows;
+  const std::size_t n_panels = (w.rows + kRows - 1) / kRows;
+  const std::size_t panel_bytes = format.panel_bytes(w.cols);
+
+  PackedMatrix out;
+  out.type_ = w.type;
+  out.rows_ = w.rows;
+  out.cols_ = w.cols;
+  out.bytes_ = n_panels * panel_bytes;
+  out.data_.reset(allocate(out.bytes_));
+  if (out.data_ == nullptr)
+    return fail(ErrorCode::kOutOfMemory,
+                fmt::format("no memory for {} x {} packed weights of type {}: {} bytes", w.rows,
+                            w.cols, type_info(w.type).name, out.bytes_));
+#pragma omp parallel for schedule(static)
+  for (std::size_t panel = 0; panel < n_panels; ++panel)
+    format.pack_panel(w.row(panel * kRows), row_bytes(w.type, w.cols),
+                      std::min(kRows, w.rows - panel * kRows), w.cols,
+                      out.data_.get() + panel * panel_bytes);
+  return out;
+}
+
+}  // namespace kquant
