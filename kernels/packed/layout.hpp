@@ -2,12 +2,16 @@
 // Packed weights: 16 rows interleaved, so that a vector's lanes are rows and no sum ever has to be
 // taken across lanes.
 //
-// A panel is 16 rows of W (rows of zeros complete the last one). Nothing is expanded: it is as
-// large as the 16 rows in the file, plus at most 63 bytes.
+// A panel is 16 rows of W (rows of zeros complete the last one), one stream of bytes from its first
+// block to its last, all of it in multiples of 64 bytes. Nothing is expanded: a panel is as large
+// as the 16 rows in the file, or 32 bytes larger.
 //
-//     panel | codes: block 0, block 1, …                  | scales     | d         | dmin      |
-//                                                           (k-quants)               (with mins)
+//     with mins       | d dmin | scales | codes |  next block …
+//     without         | d0  d1 | scales | codes | scales | codes |  next two blocks …
 //
+//     d, dmin  16 binary16 numbers each
+//     scales   (k-quants) the words of a block's field `sc`, each 16 rows wide;
+//              F::unpack_scale_words takes the vectors as it takes words
 //     codes    of 32 columns (a run), 64 * kBits bytes. A vector of codes is 64 bytes: lane (row) r
 //              holds columns 4t … 4t + 3. The eight vectors t = 0 … 7 of a run are split by bits:
 //
@@ -17,10 +21,6 @@
 //
 //                  bits    2    3    4    5    6    8
 //                  L + H   2   2+1   4   4+1  4+2   8
-//
-//     scales   the words of a block's field `sc`, each 16 rows wide; F::unpack_scale_words takes
-//              the vectors as it takes words
-//     d, dmin  16 binary16 numbers a block
 //
 // Codes are unsigned. Signed bytes (Q8_0) are stored + 128, so every format is
 //
@@ -46,19 +46,28 @@ struct PackedLayout {
   static constexpr int kMaxCode = (1 << F::kBits) - 1;
   static constexpr std::size_t kRunsInBlock = F::kBlock / 32;
   static constexpr std::size_t kRunBytes = kVectorBytes * F::kBits;
-  static constexpr std::size_t kBlockBytes = kRunsInBlock * kRunBytes;
   static constexpr std::size_t kScaleWords =
       (sizeof(typename F::Block) - F::kBlock * F::kBits / 8 - (F::kHasMin ? 4 : 2)) / 4;
+  static constexpr std::size_t kBodyBytes = kScaleWords * kVectorBytes + kRunsInBlock * kRunBytes;
+  static constexpr std::size_t kFactorBytes = kPanelRows * sizeof(Half);
+  static constexpr std::size_t kBlocksAHead =
+      F::kHasMin ? 1 : 2;  ///< that share 64 bytes of factors
 
-  std::size_t n_blocks;
-  KQ_INLINE explicit PackedLayout(std::size_t cols) : n_blocks(cols / F::kBlock) {}
-
-  KQ_INLINE std::size_t scales_at() const { return n_blocks * kBlockBytes; }
-  KQ_INLINE std::size_t d_at() const { return scales_at() + n_blocks * kScaleWords * kVectorBytes; }
-  KQ_INLINE std::size_t dmin_at() const { return d_at() + n_blocks * kPanelRows * sizeof(Half); }
-  KQ_INLINE std::size_t panel_bytes() const {
-    const std::size_t end = F::kHasMin ? 2 * dmin_at() - d_at() : dmin_at();
-    return (end + kVectorBytes - 1) / kVectorBytes * kVectorBytes;
+  /// Offsets in a panel, of block b.
+  KQ_INLINE static std::size_t d_at(std::size_t b) {
+    return b / kBlocksAHead * kVectorBytes + b / kBlocksAHead * kBlocksAHead * kBodyBytes +
+           b % kBlocksAHead * kFactorBytes;
+  }
+  KQ_INLINE static std::size_t dmin_at(std::size_t b) { return d_at(b) + kFactorBytes; }
+  KQ_INLINE static std::size_t scales_at(std::size_t b) {
+    return (b / kBlocksAHead + 1) * kVectorBytes + b * kBodyBytes;
+  }
+  KQ_INLINE static std::size_t codes_at(std::size_t b) {
+    return scales_at(b) + kScaleWords * kVectorBytes;
+  }
+  KQ_INLINE static std::size_t panel_bytes(std::size_t cols) {
+    const std::size_t n = cols / F::kBlock;
+    return (n + kBlocksAHead - 1) / kBlocksAHead * kVectorBytes + n * kBodyBytes;
   }
 };
 

@@ -105,26 +105,25 @@ struct PackedKernel {
   static constexpr std::size_t kSliceBytes = 4 * Rows::kRows;
 
   /// One k-quant block, rows `slice` on, against all rows of X; acc[m] is theirs.
-  template <bool kPremultiply, bool kOne>
-  KQ_INLINE static void super_block(const std::uint8_t* panel, const Layout& layout, std::size_t b,
-                                    std::size_t slice, const Tile& tile, const std::int32_t* starts,
-                                    float* acc) {
-    const std::size_t w = kOne ? 1 : tile.width;
-    const std::uint8_t* codes_at = panel + b * Layout::kBlockBytes + slice * kSliceBytes;
+  template <bool kPremultiply>
+  KQ_INLINE static void super_block(const std::uint8_t* panel, std::size_t b, std::size_t slice,
+                                    const Tile& tile, const std::int32_t* starts, float* acc) {
+    const std::size_t w = tile.width;
+    const std::uint8_t* codes_at = panel + Layout::codes_at(b) + slice * kSliceBytes;
+    constexpr std::size_t kHead = (Layout::kScaleWords + 1) * kVectorBytes;
+    if (slice == 0) prefetch<kHead>(codes_at - kHead);
     Word words[Layout::kScaleWords];
     for (std::size_t i = 0; i < Layout::kScaleWords; ++i)
-      words[i] = Rows::template load<Word>(panel + layout.scales_at() +
-                                           (b * Layout::kScaleWords + i) * kVectorBytes +
+      words[i] = Rows::template load<Word>(panel + Layout::scales_at(b) + i * kVectorBytes +
                                            slice * kSliceBytes);
     const auto scales = F::unpack_scale_words(words);
 
-    Int totals[kOne ? 1 : kTileRows];
+    Int totals[kTileRows];
     unrolled<8>([&]<int g>() __attribute__((always_inline)) {
       const std::uint8_t* run_at = codes_at + g * Layout::kRunBytes;
       Word codes[kRunVectors];
       unpack_run<F, Isa>(run_at, codes);
-      for (std::size_t line = 0; line < Layout::kRunBytes; line += kSliceBytes * (16 / Rows::kRows))
-        __builtin_prefetch(run_at + kPrefetchAhead + line);
+      if (slice == 0) prefetch<Layout::kRunBytes>(run_at);
       const std::int8_t* a = tile.codes + (b * 8 + g) * w * 32;
       if constexpr (kPremultiply) {
         premultiply<F, Isa>(codes, scale_of<Isa>(scales.scale, 2 * g),
@@ -165,14 +164,14 @@ struct PackedKernel {
       }
     });
 
-    const std::size_t factor = (b * kPanelRows + slice * Rows::kRows) * sizeof(Half);
-    Float d = Isa::row_halves(panel + layout.d_at() + factor);
+    const std::size_t rows_at = slice * Rows::kRows * sizeof(Half);
+    Float d = Isa::row_halves(panel + Layout::d_at(b) + rows_at);
     if constexpr (kPremultiply && !F::kHasMin) d = -d;  // 128 - (q - zero) * s
     [[maybe_unused]] Float dmin{};
     constexpr int kPairs = F::kHasMin ? kSubs<F> / 2 : 0;
     [[maybe_unused]] Word pairs[F::kHasMin ? kPairs : 1];
     if constexpr (F::kHasMin) {
-      dmin = Isa::row_halves(panel + layout.dmin_at() + factor);
+      dmin = Isa::row_halves(panel + Layout::dmin_at(b) + rows_at);
       for (int i = 0; i < kPairs; ++i)
         pairs[i] = (scales.min[i / 2] >> (8 * (i % 2))) & 0x00ff00ffu;
     }
@@ -190,20 +189,20 @@ struct PackedKernel {
   }
 
   /// One block of 32, which is one run.
-  template <bool kOne>
-  KQ_INLINE static void small_block(const std::uint8_t* panel, const Layout& layout, std::size_t b,
-                                    std::size_t slice, const Tile& tile, const std::int32_t* starts,
-                                    float* acc) {
-    const std::size_t w = kOne ? 1 : tile.width;
-    const std::uint8_t* run_at = panel + b * Layout::kBlockBytes + slice * kSliceBytes;
+  KQ_INLINE static void small_block(const std::uint8_t* panel, std::size_t b, std::size_t slice,
+                                    const Tile& tile, const std::int32_t* starts, float* acc) {
+    const std::size_t w = tile.width;
+    const std::uint8_t* run_at = panel + Layout::codes_at(b) + slice * kSliceBytes;
     Word codes[kRunVectors];
     unpack_run<F, Isa>(run_at, codes);
-    for (std::size_t line = 0; line < Layout::kRunBytes; line += kSliceBytes * (16 / Rows::kRows))
-      __builtin_prefetch(run_at + kPrefetchAhead + line);
-    const std::size_t factor = (b * kPanelRows + slice * Rows::kRows) * sizeof(Half);
-    const Float d = Isa::row_halves(panel + layout.d_at() + factor);
+    if (slice == 0) {
+      prefetch<Layout::kRunBytes>(run_at);
+      if (b % Layout::kBlocksAHead == 0) prefetch<kVectorBytes>(run_at - kVectorBytes);
+    }
+    const std::size_t rows_at = slice * Rows::kRows * sizeof(Half);
+    const Float d = Isa::row_halves(panel + Layout::d_at(b) + rows_at);
     [[maybe_unused]] Float min{};
-    if constexpr (F::kHasMin) min = Isa::row_halves(panel + layout.dmin_at() + factor);
+    if constexpr (F::kHasMin) min = Isa::row_halves(panel + Layout::dmin_at(b) + rows_at);
     const std::int8_t* a = tile.codes + b * w * 32;
     for (std::size_t m = 0; m < w; ++m) {
       const Int start = kStarts ? Rows::all(starts[b * w + m]) : Int{};
@@ -215,43 +214,47 @@ struct PackedKernel {
     }
   }
 
+  template <std::size_t kBytes>
+  KQ_INLINE static void prefetch(const std::uint8_t* p) {
+    for (std::size_t line = 0; line < kBytes; line += 64)
+      __builtin_prefetch(p + kPrefetchAhead + line);
+  }
+
   KQ_INLINE static void add(float* acc, std::size_t m, std::size_t slice, Float value) {
     float* at = acc + m * kPanelRows + slice * Rows::kRows;
     Rows::store(at, Rows::template load<Float>(at) + value);
   }
 
-  template <bool kPremultiply, bool kOne>
-  KQ_INLINE static void panel(const std::uint8_t* panel, const Layout& layout, const Tile& tile,
+  template <bool kPremultiply>
+  KQ_INLINE static void panel(const std::uint8_t* panel, std::size_t n_blocks, const Tile& tile,
                               const std::int32_t* starts, float* acc) {
-    for (std::size_t b = 0; b < layout.n_blocks; ++b)
+    for (std::size_t b = 0; b < n_blocks; ++b)
       for (std::size_t slice = 0; slice < kPanelRows / Rows::kRows; ++slice) {
         if constexpr (F::kBlock == 32)
-          small_block<kOne>(panel, layout, b, slice, tile, starts, acc);
+          small_block(panel, b, slice, tile, starts, acc);
         else
-          super_block<kPremultiply, kOne>(panel, layout, b, slice, tile, starts, acc);
+          super_block<kPremultiply>(panel, b, slice, tile, starts, acc);
       }
   }
 
   static void multiply(const PackedProduct& p) noexcept {
     constexpr bool kCanPremultiply = Isa::kPremultiplies && kBytesAfterScale<F>;
     constexpr int kGroup = F::kBlock;
-    const Layout layout(p.cols);
+    const std::size_t n_blocks = p.cols / F::kBlock, panel_bytes = Layout::panel_bytes(p.cols);
     auto* starts = reinterpret_cast<std::int32_t*>(p.scratch);
     for (std::size_t first = 0; first < p.activations->rows;) {
       const Tile tile = Tile::of<kGroup>(*p.activations, first);
       const bool premultiply = kCanPremultiply && tile.width >= kPremultiplyFrom;
-      if constexpr (kStarts) make_starts<F>(tile, layout.n_blocks, premultiply, starts);
+      if constexpr (kStarts) make_starts<F>(tile, n_blocks, premultiply, starts);
       for (std::size_t row = 0; row < p.rows; row += kPanelRows) {
-        const auto* at = reinterpret_cast<const std::uint8_t*>(p.panels) +
-                         row / kPanelRows * layout.panel_bytes();
+        const auto* at =
+            reinterpret_cast<const std::uint8_t*>(p.panels) + row / kPanelRows * panel_bytes;
         alignas(64) float acc[kTileRows * kPanelRows];
         for (std::size_t i = 0; i < tile.width * kPanelRows; ++i) acc[i] = 0.0f;
-        if (tile.width == 1)
-          panel<false, true>(at, layout, tile, starts, acc);
-        else if (!premultiply)
-          panel<false, false>(at, layout, tile, starts, acc);
+        if (!premultiply)
+          panel<false>(at, n_blocks, tile, starts, acc);
         else if constexpr (kCanPremultiply)
-          panel<true, false>(at, layout, tile, starts, acc);
+          panel<true>(at, n_blocks, tile, starts, acc);
         const std::size_t left = p.rows - row, n = left < kPanelRows ? left : kPanelRows;
         for (std::size_t m = 0; m < tile.width; ++m)
           __builtin_memcpy(p.y + (tile.first + m) * p.y_stride + row, acc + m * kPanelRows,

@@ -22,18 +22,18 @@ KQ_INLINE void unpack_super(const std::uint8_t* super, std::uint8_t* codes) {
 /// Scale words and factors of one block of one row.
 template <class F>
 KQ_INLINE void pack_factors(const typename F::Block& block, std::size_t b, std::size_t row,
-                            const PackedLayout<F>& layout, std::uint8_t* panel) {
-  constexpr std::size_t kWords = PackedLayout<F>::kScaleWords;
-  if constexpr (kWords > 0)
-    for (std::size_t w = 0; w < kWords; ++w)
-      __builtin_memcpy(panel + layout.scales_at() + (b * kWords + w) * kVectorBytes + 4 * row,
-                       block.sc + 4 * w, 4);
-  const std::size_t at = (b * kPanelRows + row) * sizeof(Half);
-  __builtin_memcpy(panel + layout.d_at() + at, &block.d, sizeof(Half));
+                            std::uint8_t* panel) {
+  using Layout = PackedLayout<F>;
+  if constexpr (Layout::kScaleWords > 0)
+    for (std::size_t w = 0; w < Layout::kScaleWords; ++w)
+      __builtin_memcpy(panel + Layout::scales_at(b) + w * kVectorBytes + 4 * row, block.sc + 4 * w,
+                       4);
+  __builtin_memcpy(panel + Layout::d_at(b) + row * sizeof(Half), &block.d, sizeof(Half));
+  std::uint8_t* const min = panel + Layout::dmin_at(b) + row * sizeof(Half);
   if constexpr (kIsBlock32<F> && F::kHasMin)
-    __builtin_memcpy(panel + layout.dmin_at() + at, &block.m, sizeof(Half));
+    __builtin_memcpy(min, &block.m, sizeof(Half));
   else if constexpr (F::kHasMin)
-    __builtin_memcpy(panel + layout.dmin_at() + at, &block.dmin, sizeof(Half));
+    __builtin_memcpy(min, &block.dmin, sizeof(Half));
 }
 
 /// Packs `count` <= 16 rows; the rest of the panel becomes zeros.
@@ -41,15 +41,17 @@ template <class F, class Isa>
 void pack_panel(const std::byte* rows, std::size_t row_bytes, std::size_t count, std::size_t cols,
                 std::byte* out) noexcept {
   using Block = typename F::Block;
-  const PackedLayout<F> layout(cols);
+  using Layout = PackedLayout<F>;
+  const std::size_t n_blocks = cols / F::kBlock;
   auto* panel = reinterpret_cast<std::uint8_t*>(out);
-  __builtin_memset(panel + layout.scales_at(), 0, layout.panel_bytes() - layout.scales_at());
+  if (count < kPanelRows || n_blocks % Layout::kBlocksAHead != 0)
+    __builtin_memset(panel, 0, Layout::panel_bytes(cols));
   constexpr std::size_t kBlocksInSuper = kSuper / F::kBlock;
   alignas(64) std::uint8_t codes[kPanelRows][kSuper];
   alignas(64) std::uint32_t turned[kRunVectors][kPanelRows];
   __builtin_memset(codes, 0, sizeof codes);
-  for (std::size_t first = 0; first < layout.n_blocks; first += kBlocksInSuper) {
-    const std::size_t left = layout.n_blocks - first;
+  for (std::size_t first = 0; first < n_blocks; first += kBlocksInSuper) {
+    const std::size_t left = n_blocks - first;
     const std::size_t n = left < kBlocksInSuper ? left : kBlocksInSuper;
     for (std::size_t row = 0; row < count; ++row) {
       const auto* from =
@@ -64,22 +66,22 @@ void pack_panel(const std::byte* rows, std::size_t row_bytes, std::size_t count,
       for (std::size_t b = 0; b < n; ++b) {
         Block block;
         __builtin_memcpy(&block, from + b * sizeof(Block), sizeof(Block));
-        pack_factors<F>(block, first + b, row, layout, panel);
+        pack_factors<F>(block, first + b, row, panel);
       }
     }
-    std::uint8_t* to = panel + first * PackedLayout<F>::kBlockBytes;
-    for (std::size_t run = 0; run < n * PackedLayout<F>::kRunsInBlock; ++run) {
+    for (std::size_t run = 0; run < n * Layout::kRunsInBlock; ++run) {
       for (std::size_t row = 0; row < kPanelRows; ++row)
         for (std::size_t t = 0; t < kRunVectors; ++t)
           __builtin_memcpy(&turned[t][row], &codes[row][32 * run + 4 * t], 4);
-      pack_run<F>(turned, to + run * PackedLayout<F>::kRunBytes);
+      pack_run<F>(turned, panel + Layout::codes_at(first + run / Layout::kRunsInBlock) +
+                              run % Layout::kRunsInBlock * Layout::kRunBytes);
     }
   }
 }
 
 template <class F, class Isa>
 std::size_t panel_bytes(std::size_t cols) noexcept {
-  return PackedLayout<F>(cols).panel_bytes();
+  return PackedLayout<F>::panel_bytes(cols);
 }
 
 }  // namespace kquant::kernels
