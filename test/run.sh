@@ -2,7 +2,7 @@
 # Installs what is needed, then builds and tests each preset given (default: dev).
 #
 #   test/run.sh                              gcc, all tests
-#   test/run.sh clang asan-ubsan scalar-only cuda     others; see CMakePresets.json
+#   test/run.sh clang asan-ubsan scalar-only          others; see CMakePresets.json
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -132,6 +132,10 @@ std::optional<Value> File::find(std::string_view key) const {
 std::span<const Tensor> File::tensors() const {
   return state_->file.tensors;
 }
+void File::release(std::span<const std::byte> bytes) const {
+  for (const Mapping& mapping : state_->mappings) mapping.release(bytes);
+}
+
 const Tensor* File::find_tensor(std::string_view name) const {
   const auto i = state_->file.tensor_index.find(
       name, [this](std::uint32_t number) { return state_->tensor_name(number); });

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <system_error>
 
 namespace kquant::gguf {
@@ -34,6 +35,16 @@ Result<Mapping> Mapping::open(const std::filesystem::path& path) {
   }
   ::close(fd);
   return result;
+}
+
+void Mapping::release(std::span<const std::byte> part) const {
+  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto address = [](const std::byte* p) { return reinterpret_cast<std::uintptr_t>(p); };
+  const std::uintptr_t first = address(bytes_.data()), last = first + bytes_.size();
+  const std::uintptr_t from = address(part.data()), to = from + part.size();
+  if (from < first || to > last) return;
+  const std::uintptr_t begin = (from + page - 1) / page * page, end = to / page * page;
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
 Mapping::~Mapping() {

@@ -22,6 +22,9 @@ class Mapping {
   ~Mapping();
 
   std::span<const std::byte> bytes() const { return bytes_; }
+  /// Lets whole pages within `part` leave memory; they come back from the file when read. Nothing
+  /// where `part` is not of this mapping.
+  void release(std::span<const std::byte> part) const;
 
  private:
   explicit Mapping(std::span<const std::byte> bytes) : bytes_(bytes) {}

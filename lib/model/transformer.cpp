@@ -66,19 +66,22 @@ Transformer::Transformer(Transformer&&) noexcept = default;
 Transformer& Transformer::operator=(Transformer&&) noexcept = default;
 Transformer::~Transformer() = default;
 
-Result<Transformer> Transformer::load(const std::filesystem::path& path) {
+Result<Transformer> Transformer::load(const std::filesystem::path& path,
+                                      const LoadOptions& options) {
   auto file = gguf::File::open(path);
   if (!file) return fail(file.error());
-  return load(std::move(*file));
+  return load(std::move(*file), options);
 }
 
-Result<Transformer> Transformer::load(gguf::File file) {
+Result<Transformer> Transformer::load(gguf::File file, const LoadOptions& options) {
   auto config = read_config(file);
   if (!config) return fail(config.error());
   auto weights = read_weights(file, *config);
   if (!weights) return fail(weights.error());
   auto tokenizer = Tokenizer::load(file);
   if (!tokenizer) return fail(tokenizer.error());
+  if (options.weights == Layout::kPacked)
+    if (auto packed = pack_weights(file, *weights); !packed) return fail(packed.error());
   ForwardPass pass(*config, std::move(*weights));
   return Transformer(std::unique_ptr<State>(
       new State{std::move(file), std::move(*config), std::move(*tokenizer), std::move(pass)}));

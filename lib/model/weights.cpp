@@ -181,4 +181,23 @@ Result<Weights> read_weights(const gguf::File& file, const Config& config) {
   return weights;
 }
 
+Result<void> pack_weights(const gguf::File& file, Weights& weights) {
+  const auto pack = [&](Projection& projection) -> Result<void> {
+    for (MatrixView& matrix : projection.matrices) {
+      if (!can_pack(matrix.type)) continue;
+      auto packed = PackedMatrix::pack(matrix);
+      if (!packed) return fail(packed.error(), file.path().string());
+      file.release({matrix.data, matrix.bytes()});
+      matrix = packed->view();
+      weights.packed.push_back(std::move(*packed));
+    }
+    return {};
+  };
+  if (auto done = pack(weights.output); !done) return done;
+  for (LayerWeights& layer : weights.layers)
+    for (Projection* projection : {&layer.qkv, &layer.attn_output, &layer.gate_up, &layer.down})
+      if (auto done = pack(*projection); !done) return done;
+  return {};
+}
+
 }  // namespace kquant

@@ -35,10 +35,15 @@ struct Weights {
   std::vector<float> output_norm;
   std::vector<float> rope_freqs, rope_factors_long, rope_factors_short;  ///< empty: none
   std::vector<LayerWeights> layers;
+  std::vector<PackedMatrix> packed;  ///< what views of packed matrices above look at
 };
 
 /// Views into `file`, which must outlive them. Errors: kBadFile (a tensor missing or of the wrong
 /// shape), kUnsupported (a type that cannot be computed with, a tensor the architecture has not).
 Result<Weights> read_weights(const gguf::File& file, const Config& config);
+
+/// Copies every matrix that can be packed, but for the embedding, whose rows are looked up; the
+/// pages of the originals are released one by one. Errors: kOutOfMemory.
+Result<void> pack_weights(const gguf::File& file, Weights& weights);
 
 }  // namespace kquant

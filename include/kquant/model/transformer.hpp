@@ -18,20 +18,29 @@
 #include "kquant/base/error.hpp"
 #include "kquant/base/span2d.hpp"
 #include "kquant/gguf.hpp"
+#include "kquant/matmul.hpp"
 #include "kquant/model/config.hpp"
 #include "kquant/model/kv_cache.hpp"
 #include "kquant/model/tokenizer.hpp"
 
 namespace kquant {
 
-/// A loaded model: hyper-parameters, views of its weights in the mapped file, and its tokenizer.
+struct LoadOptions {
+  /// kPacked: matrices in block formats are copied into the layout of the fastest kernels while the
+  /// model is loaded. kRows: they are used where they lie, in the mapped file: it loads at once, shares
+  /// memory with other processes, and runs slower.
+  Layout weights = Layout::kPacked;
+};
+
+/// A loaded model: hyper-parameters, its weights, and its tokenizer.
 class Transformer {
  public:
   /// Errors: kIo, kBadFile (a tensor missing or of the wrong shape: names it), kUnsupported
-  /// (architecture: lists those that are known).
-  static Result<Transformer> load(const std::filesystem::path& path);
+  /// (architecture: lists those that are known), kOutOfMemory.
+  static Result<Transformer> load(const std::filesystem::path& path,
+                                  const LoadOptions& options = {});
   /// Of an open file (such as one parsed from bytes in memory).
-  static Result<Transformer> load(gguf::File file);
+  static Result<Transformer> load(gguf::File file, const LoadOptions& options = {});
 
   Transformer(Transformer&&) noexcept;
   Transformer& operator=(Transformer&&) noexcept;
