@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "kquant/base/error.hpp"
+#include "kquant/model/transformer.hpp"
 
 namespace kquant::cli {
 
@@ -28,6 +29,9 @@ inline void check(const Result<void>& result) {
 [[noreturn]] inline void give_up(ErrorCode code, std::string message) {
   throw Failure{Error{code, std::move(message)}};
 }
+
+/// --keep-mapped, for commands that run a model.
+void add_load_options(CLI::App& command, LoadOptions& options);
 
 void add_inspect(CLI::App& app);
 void add_quantize(CLI::App& app);

@@ -14,6 +14,12 @@ constexpr int kFailed = 1, kUsage = 2, kInterrupted = 130;
 
 }  // namespace
 
+void kquant::cli::add_load_options(CLI::App& command, LoadOptions& options) {
+  command.add_flag_callback(
+      "--keep-mapped", [&options] { options.weights = Layout::kRows; },
+      "Use the weights where they lie in the file: loads at once, runs slower");
+}
+
 int main(int argc, char** argv) {
   using namespace kquant;
   CLI::App app{"kquant: what does each quantization level of a GGUF model cost?"};

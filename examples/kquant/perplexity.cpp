@@ -18,6 +18,7 @@ struct Options {
   std::string model, text, reference;
   int context = 512, chunks = 0, threads = 0;
   bool json = false;
+  LoadOptions load;
 };
 
 nlohmann::ordered_json json_of(const Estimate& e) {
@@ -71,9 +72,9 @@ void print(const PerplexityResult& r) {
 void perplexity_command(const Options& o) {
   use_threads(o.threads);
   const std::string text = read_text(o.text);
-  Transformer model = value_of(Transformer::load(o.model));
+  Transformer model = value_of(Transformer::load(o.model, o.load));
   std::optional<Transformer> reference;
-  if (!o.reference.empty()) reference = value_of(Transformer::load(o.reference));
+  if (!o.reference.empty()) reference = value_of(Transformer::load(o.reference, o.load));
   PerplexityResult result;
   {
     Progress progress("perplexity");
@@ -107,6 +108,7 @@ void add_perplexity(CLI::App& app) {
       ->check(CLI::NonNegativeNumber);
   command->add_option("--reference", o->reference, "GGUF model to compare with, run side by side");
   command->add_option("--threads", o->threads, "Threads")->check(CLI::Range(1, 1024));
+  add_load_options(*command, o->load);
   command->add_flag("--json", o->json, "Result as JSON");
   command->footer(
       "Example:\n  kquant perplexity model-q4.gguf -f test.txt --chunks 20 --reference "

@@ -21,6 +21,7 @@ struct Options {
   int max_tokens = 128, context = 0, threads = 0;
   SamplerOptions sampler;
   bool chat = false, stats = false;
+  LoadOptions load;
 };
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -30,7 +31,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 void run(const Options& o) {
   use_threads(o.threads);
   if (o.prompt.empty()) give_up(ErrorCode::kInvalidArgument, "the prompt is empty: give -p TEXT");
-  Transformer model = value_of(Transformer::load(o.model));
+  Transformer model = value_of(Transformer::load(o.model, o.load));
   const Tokenizer& tokenizer = model.tokenizer();
   std::string prompt = o.prompt;
   if (o.chat) {
@@ -104,6 +105,7 @@ void add_run(CLI::App& app) {
   command->add_option("--ctx", o->context, "Context size (default: what the prompt and -n need)")
       ->check(CLI::Range(1, 1 << 24));
   command->add_option("--threads", o->threads, "Threads")->check(CLI::Range(1, 1024));
+  add_load_options(*command, o->load);
   command->add_flag("--chat", o->chat, "Wrap the prompt in the model's chat template");
   command->add_option("--system", o->system, "System message, with --chat");
   command->add_flag("--stats", o->stats, "Print tokens/s at the end");
