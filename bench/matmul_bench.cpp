@@ -23,6 +23,10 @@
 #include "kquant/format/all.hpp"
 #include "kquant/matmul.hpp"
 
+#if defined(KQUANT_BENCH_VNNI)
+void vnni_peak(benchmark::State& state);  // vnni_peak.cpp, which is compiled for it
+#endif
+
 namespace {
 
 using namespace kquant;
@@ -206,6 +210,9 @@ int main(int argc, char** argv) {
     for (std::string m; std::getline(fields, m, ',');) ms.push_back(std::stoul(m));
   }
   add("read_probe", read_probe);
+#if defined(KQUANT_BENCH_VNNI)
+  if (find_isa("avx512vnni")) add("vnni_peak", vnni_peak);  // of one thread
+#endif
   WeightFormats::for_each([&]<class F>() { add_format<F>(shapes, ms); });
   PlainFormats::for_each([&]<class F>() { add_format<F>(shapes, ms); });
   benchmark::Initialize(&argc, argv);

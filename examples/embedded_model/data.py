@@ -437,6 +437,7 @@ LESSONS = {   # share of drills, their kinds, weights of the families
     2: (0.5, "fccccbbbb", (2, 4, 5)),  # drills what comes slowest; of beliefs it teaches only the places
     3: (0.4, "fccbbb", (2, 4, 5)),     # as lesson 2, but short stories, those of the evaluation set
     4: (0.4, "fccccb", (2, 8, 2)),     # as lesson 3, but mostly code, without sums
+    5: (0.3, "fccb", (3, 6, 4)),       # as lesson 4, evenly
 }
 
 

@@ -281,9 +281,9 @@ def quick_accuracy(model, tokenizer, docs):
     return right / len(docs)
 
 
-LESSONS_FROM = (1400, 2800, 3900)   # first steps of lessons 2, 3 and 4
-# Steps and the share of the full learning rate there, linear in between: each of the last lessons ends at a lower rate.
-RATES = ((-1, 0.0), (59, 1.0), (2040, 1.0), (2800, 600 / 1360), (3900, 0.0), (3920, 0.6), (5900, 0.6), (7500, 0.0))
+LESSONS_FROM = (1400, 2800, 3900, 5000)   # first steps of lessons 2 to 5
+# Steps and the share of the full learning rate there, linear in between; lesson 4 starts afresh.
+RATES = ((-1, 0.0), (59, 1.0), (2040, 1.0), (2800, 600 / 1360), (3900, 0.0), (3920, 0.6), (5200, 0.6), (6600, 0.0))
 
 
 def learning_rate(step):
