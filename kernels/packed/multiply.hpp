@@ -216,8 +216,9 @@ struct PackedKernel {
 
   template <std::size_t kBytes>
   KQ_INLINE static void prefetch(const std::uint8_t* p) {
-    for (std::size_t line = 0; line < kBytes; line += 64)
-      __builtin_prefetch(p + kPrefetchAhead + line);
+    unrolled<kBytes / 64>([&]<int kLine>() __attribute__((always_inline)) {
+      __builtin_prefetch(p + kPrefetchAhead + 64 * kLine);
+    });
   }
 
   KQ_INLINE static void add(float* acc, std::size_t m, std::size_t slice, Float value) {
