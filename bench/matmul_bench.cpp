@@ -22,10 +22,7 @@
 #include "kquant/dispatch.hpp"
 #include "kquant/format/all.hpp"
 #include "kquant/matmul.hpp"
-
-#if defined(KQUANT_BENCH_VNNI)
-void vnni_peak(benchmark::State& state);  // vnni_peak.cpp, which is compiled for it
-#endif
+#include "limits.hpp"
 
 namespace {
 
@@ -138,24 +135,32 @@ void dequantize_bench(benchmark::State& state, Isa isa) {
   state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(rows * cols));
 }
 
+std::uint64_t read_bytes(const std::byte* p, std::size_t n) {
+  std::uint64_t sums[4] = {};
+  for (std::size_t i = 0; i + 32 <= n; i += 32)
+    for (std::size_t j = 0; j < 4; ++j) {
+      std::uint64_t word;
+      std::memcpy(&word, p + i + 8 * j, 8);
+      sums[j] ^= word;
+    }
+  return sums[0] ^ sums[1] ^ sums[2] ^ sums[3];
+}
+
 /// How fast as many threads read as much memory: what M = 1 is measured against.
 void read_probe(benchmark::State& state) {
   const Rotated w =
       Rotated::make<Q8_0>({4096, 4096}, Layout::kPacked);  // memory as weights have it
-  const std::size_t n = w.views[0].bytes() / 64;
+  auto* read = read_bytes;
+#if defined(KQUANT_BENCH_VNNI)
+  if (find_isa("avx512vnni")) read = read_bytes_avx512;
+#endif
+  const std::size_t n_parts = static_cast<std::size_t>(omp_get_max_threads());
+  const std::size_t part_bytes = w.views[0].bytes() / n_parts / 256 * 256;
   for (auto _ : state)
     for (const MatrixView& view : w.views) {
-      const std::byte* const p = view.data;
 #pragma omp parallel for schedule(static)
-      for (std::size_t part = 0; part < 64; ++part) {
-        std::uint64_t sums[8] = {};
-        for (std::size_t i = n * part / 64; i < n * (part + 1) / 64; ++i) {
-          std::uint64_t words[8];
-          std::memcpy(words, p + 64 * i, 64);
-          for (std::size_t j = 0; j < 8; ++j) sums[j] += words[j];
-        }
-        benchmark::DoNotOptimize(sums);
-      }
+      for (std::size_t part = 0; part < n_parts; ++part)
+        benchmark::DoNotOptimize(read(view.data + part * part_bytes, part_bytes));
     }
   state.SetBytesProcessed(state.iterations() *
                           static_cast<std::int64_t>(w.views.size() * w.views[0].bytes()));
@@ -217,5 +222,6 @@ int main(int argc, char** argv) {
   PlainFormats::for_each([&]<class F>() { add_format<F>(shapes, ms); });
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::AddCustomContext("threads", std::to_string(omp_get_max_threads()));
   benchmark::RunSpecifiedBenchmarks();
 }
