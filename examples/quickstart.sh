@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 examples/install_packages.sh
-echo "building (a minute or two the first time) ..."
+echo "building (some minutes the first time) ..."
 cmake --preset release >/dev/null
 cmake --build --preset release | { grep -vE '^\[[0-9]+/[0-9]+\]|no work to do' || true; }
 
