@@ -15,7 +15,8 @@ std::filesystem::path source_path(const std::string& relative);
 std::optional<std::filesystem::path> shared_path(const std::string& relative);
 
 /// A model too large for the reference data: models/NAME there, or NAME in the folder that the
-/// environment variable KQUANT_TEST_MODELS names; nullopt (and a visible SKIPPED warning) otherwise.
+/// environment variable KQUANT_TEST_MODELS names; nullopt (and a visible SKIPPED warning)
+/// otherwise.
 std::optional<std::filesystem::path> model_path(const std::string& name);
 
 /// Whole contents; fails the running test when unreadable.

@@ -88,8 +88,12 @@ void inspect(const std::string& path, bool as_json) {
                 {"weights", all.weights},
                 {"tensor_bytes", all.bytes},
                 {"bits_per_weight", all.bits()}};
+    // Appended without looking each key up among those before: keys of a file are unique, and may
+    // be a million.
+    Json::object_t metadata;
     for (std::size_t i = 0; i < file.metadata_count(); ++i)
-      out["metadata"][std::string(file.key(i))] = json_of(file.value(i));
+      metadata.push_back({std::string(file.key(i)), json_of(file.value(i))});
+    out["metadata"] = std::move(metadata);
     out["tensors"] = Json::array();
     for (const gguf::Tensor& t : file.tensors())
       out["tensors"].push_back({{"name", t.name},

@@ -148,8 +148,8 @@ class File {
   std::span<const Tensor> tensors() const;                 ///< in file order
   const Tensor* find_tensor(std::string_view name) const;  ///< nullptr where there is none
 
-  /// Says that these bytes, such as a tensor's data, are not needed for now: the system may drop them
-  /// from memory, and reads them again from the file when they are.
+  /// Says that these bytes, such as a tensor's data, are not needed for now: the system may drop
+  /// them from memory, and reads them again from the file when they are.
   void release(std::span<const std::byte> bytes) const;
 
   struct State;

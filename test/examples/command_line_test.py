@@ -56,6 +56,16 @@ class CommandLine(unittest.TestCase):
         self.assertEqual(run().returncode, 2)
         self.assertEqual(run("inspect", MODEL, "--colour").returncode, 2)
 
+    def test_a_million_metadata_keys_are_listed(self):
+        keys, path = 1_000_000, self.dir / "keys.gguf"
+        with open(path, "wb") as file:
+            file.write(b"GGUF" + struct.pack("<IQQ", 3, 0, keys))
+            for i in range(keys):
+                key = b"key.%d" % i
+                file.write(struct.pack("<Q", len(key)) + key + struct.pack("<II", 4, i))
+        metadata = json.loads(self.ok("inspect", path, "--json"))["metadata"]
+        self.assertEqual((len(metadata), metadata["key.123456"]), (keys, 123456))
+
     # The main job
 
     def test_quantize_inspect_run_and_measure(self):

@@ -27,8 +27,8 @@ namespace kquant {
 
 struct LoadOptions {
   /// kPacked: matrices in block formats are copied into the layout of the fastest kernels while the
-  /// model is loaded. kRows: they are used where they lie, in the mapped file: it loads at once, shares
-  /// memory with other processes, and runs slower.
+  /// model is loaded. kRows: they are used where they lie, in the mapped file: it loads at once,
+  /// shares memory with other processes, and runs slower.
   Layout weights = Layout::kPacked;
 };
 
