@@ -42,6 +42,7 @@ template <class F>
 struct PackedLayout {
   static constexpr int kLowBits = F::kBits >= 8 ? 8 : F::kBits >= 4 ? 4 : 2;
   static constexpr int kHighBits = F::kBits - kLowBits;
+  static_assert(kHighBits >= 0 && kHighBits <= 2 && F::kBlock % 32 == 0);
   static constexpr int kOffset = F::kSigned ? 128 : F::kZero;
   static constexpr int kMaxCode = (1 << F::kBits) - 1;
   static constexpr std::size_t kRunsInBlock = F::kBlock / 32;
