@@ -70,6 +70,8 @@ struct Panel {
 inline constexpr std::size_t kPanelRows = 16;  ///< of packed W that are interleaved
 inline constexpr std::size_t kTileRows = 64;   ///< the most rows of X that meet a panel at once
 
+inline constexpr std::size_t kSumsPerSuper = 16 + 8;  ///< of codes: sums of 16, and of 32
+
 /// M rows of K activations for packed weights: int8 and sums in tiles (packed/activations.hpp).
 struct TiledActivations {
   std::size_t rows = 0;

@@ -14,8 +14,6 @@
 
 namespace kquant::kernels {
 
-inline constexpr std::size_t kSumsPerSuper = 24;
-
 /// One tile of TiledActivations.
 struct Tile {
   std::size_t first, width;  ///< rows of X

@@ -80,12 +80,13 @@ Plan make_plan(const KernelTable& table, std::span<const MatrixView> ws, Span2d<
     if (!wanted_tiled[kind]) continue;
     const bool per32 = kind == static_cast<std::size_t>(ActivationKind::kInt8Per32);
     const std::size_t groups = x.rows * x.cols / (per32 ? 32 : 256);
-    plan.tiled[kind] = {.rows = x.rows,
-                        .cols = x.cols,
-                        .tile = tile,
-                        .codes = pieces.take<std::int8_t>(x.rows * x.cols),
-                        .scales = pieces.take<float>(groups),
-                        .sums = pieces.take<std::int16_t>(groups * (per32 ? 1 : 24))};
+    plan.tiled[kind] = {
+        .rows = x.rows,
+        .cols = x.cols,
+        .tile = tile,
+        .codes = pieces.take<std::int8_t>(x.rows * x.cols),
+        .scales = pieces.take<float>(groups),
+        .sums = pieces.take<std::int16_t>(groups * (per32 ? 1 : kernels::kSumsPerSuper))};
   }
   for (std::size_t kind = 0; kind < wanted.size(); ++kind) {
     if (!wanted[kind]) continue;
