@@ -115,11 +115,13 @@ struct Avx512Vnni : X86 {
   static constexpr bool kPremultiplies = true;
   template <int kMaxCode, int kCount>
   KQ_INLINE static Rows::Int dot(Rows::Int acc, const Rows::Word* w, const std::int8_t* a) {
-    auto sum = (__m512i)acc;
+    // Two chains: one alone is as long as its latency times kCount.
+    __m512i sum[2] = {(__m512i)acc, zero()};
     unrolled<kCount>([&]<int i>() __attribute__((always_inline)) {
-      sum = _mm512_dpbusd_epi32(sum, (__m512i)w[i], _mm512_set1_epi32(load_int(a + 4 * i)));
+      sum[i % 2] =
+          _mm512_dpbusd_epi32(sum[i % 2], (__m512i)w[i], _mm512_set1_epi32(load_int(a + 4 * i)));
     });
-    return (Rows::Int)sum;
+    return (Rows::Int)_mm512_add_epi32(sum[0], sum[1]);
   }
   KQ_INLINE static Rows::Int dot_pairs(Rows::Int acc, Rows::Word pairs, const std::int16_t* a) {
     return (Rows::Int)_mm512_dpwssd_epi32((__m512i)acc, (__m512i)pairs,

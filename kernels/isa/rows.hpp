@@ -47,6 +47,16 @@ struct RowVectors {
   KQ_INLINE static Float to_float(Int v) { return __builtin_convertvector(v, Float); }
 };
 
+/// No instruction, but the compiler computes v before it and what is written below it after it.
+template <class V>
+KQ_INLINE void keep_in_order(V& v) {
+#if defined(__x86_64__)
+  asm volatile("" : "+x"(v));
+#elif defined(__aarch64__)
+  asm volatile("" : "+w"(v));
+#endif
+}
+
 /// Four activation codes, or two sums of codes, as one number to be copied to every lane.
 KQ_INLINE std::int32_t load_int(const void* p) {
   std::int32_t x;

@@ -111,58 +111,14 @@ struct PackedKernel {
     const std::size_t w = tile.width;
     const std::uint8_t* codes_at = panel + Layout::codes_at(b) + slice * kSliceBytes;
     constexpr std::size_t kHead = (Layout::kScaleWords + 1) * kVectorBytes;
-    if (slice == 0) prefetch<kHead>(codes_at - kHead);
+    const bool fetch = slice == 0 && prefetches(w);
+    if (fetch) prefetch<kHead>(codes_at - kHead);
     Word words[Layout::kScaleWords];
-    for (std::size_t i = 0; i < Layout::kScaleWords; ++i)
+    unrolled<static_cast<int>(Layout::kScaleWords)>([&]<int i>() __attribute__((always_inline)) {
       words[i] = Rows::template load<Word>(panel + Layout::scales_at(b) + i * kVectorBytes +
                                            slice * kSliceBytes);
-    const auto scales = F::unpack_scale_words(words);
-
-    Int totals[kTileRows];
-    unrolled<8>([&]<int g>() __attribute__((always_inline)) {
-      const std::uint8_t* run_at = codes_at + g * Layout::kRunBytes;
-      Word codes[kRunVectors];
-      unpack_run<F, Isa>(run_at, codes);
-      if (slice == 0) prefetch<Layout::kRunBytes>(run_at);
-      const std::int8_t* a = tile.codes + (b * 8 + g) * w * 32;
-      if constexpr (kPremultiply) {
-        premultiply<F, Isa>(codes, scale_of<Isa>(scales.scale, 2 * g),
-                            scale_of<Isa>(scales.scale, 2 * g + 1));
-        for (std::size_t m = 0; m < w; ++m) {
-          Int sum{};
-          if constexpr (g > 0)
-            sum = totals[m];
-          else if constexpr (kStarts)
-            sum = Rows::all(starts[b * w + m]);
-          totals[m] = Isa::template dot<255, 8>(sum, codes, a + 32 * m);
-        }
-      } else if constexpr (F::kSub == 32) {
-        static_assert(!kStarts);
-        const Int scale = scale_of<Isa>(scales.scale, g);
-        for (std::size_t m = 0; m < w; ++m) {
-          const Int sum = Isa::template dot<kMaxCode, 8>(Int{}, codes, a + 32 * m) * scale;
-          if constexpr (g == 0)
-            totals[m] = sum;
-          else
-            totals[m] += sum;
-        }
-      } else {
-        const Int scale0 = scale_of<Isa>(scales.scale, 2 * g),
-                  scale1 = scale_of<Isa>(scales.scale, 2 * g + 1);
-        const std::int32_t* start = starts + (b * 8 + g) * w * 2;
-        for (std::size_t m = 0; m < w; ++m) {
-          const Int start0 = kStarts ? Rows::all(start[2 * m]) : Int{},
-                    start1 = kStarts ? Rows::all(start[2 * m + 1]) : Int{};
-          const Int sum =
-              Isa::template dot<kMaxCode, 4>(start0, codes, a + 32 * m) * scale0 +
-              Isa::template dot<kMaxCode, 4>(start1, codes + 4, a + 32 * m + 16) * scale1;
-          if constexpr (g == 0)
-            totals[m] = sum;
-          else
-            totals[m] += sum;
-        }
-      }
     });
+    const auto scales = F::unpack_scale_words(words);
 
     const std::size_t rows_at = slice * Rows::kRows * sizeof(Half);
     Float d = Isa::row_halves(panel + Layout::d_at(b) + rows_at);
@@ -172,20 +128,56 @@ struct PackedKernel {
     [[maybe_unused]] Word pairs[F::kHasMin ? kPairs : 1];
     if constexpr (F::kHasMin) {
       dmin = Isa::row_halves(panel + Layout::dmin_at(b) + rows_at);
-      for (int i = 0; i < kPairs; ++i)
+      unrolled<kPairs>([&]<int i>() __attribute__((always_inline)) {
         pairs[i] = (scales.min[i / 2] >> (8 * (i % 2))) & 0x00ff00ffu;
+      });
     }
-    for (std::size_t m = 0; m < w; ++m) {
-      Float value = Rows::to_float(totals[m]) * d;
+    const auto finish = [&](std::size_t m, Int total) __attribute__((always_inline)) {
+      Float value = Rows::to_float(total) * d;
       if constexpr (F::kHasMin) {
         const std::int16_t* sums =
             tile.sums + (b * w + m) * kSumsPerSuper + (F::kSub == 32 ? 16 : 0);
         Int mins{};
-        for (int i = 0; i < kPairs; ++i) mins = Isa::dot_pairs(mins, pairs[i], sums + 2 * i);
+        unrolled<kPairs>([&]<int i>() __attribute__((always_inline)) {
+          mins = Isa::dot_pairs(mins, pairs[i], sums + 2 * i);
+        });
         value = value - Rows::to_float(mins) * dmin;
       }
       add(acc, m, slice, value * tile.scales[b * w + m]);
-    }
+    };
+
+    Int totals[kTileRows];
+    unrolled<8>([&]<int g>() __attribute__((always_inline)) {
+      const std::uint8_t* run_at = codes_at + g * Layout::kRunBytes;
+      Word codes[kRunVectors];
+      unpack_run<F, Isa>(run_at, codes);
+      if (fetch) prefetch<Layout::kRunBytes>(run_at);
+      [[maybe_unused]] const Int scale0 = scale_of<Isa>(scales.scale, g * kSubs<F> / 8),
+                                 scale1 = scale_of<Isa>(scales.scale, (2 * g + 1) * kSubs<F> / 16);
+      if constexpr (kPremultiply) premultiply<F, Isa>(codes, scale0, scale1);
+      const std::int8_t* a = tile.codes + (b * 8 + g) * w * 32;
+      for (std::size_t m = 0; m < w; ++m, a += 32) {
+        Int total{};
+        if constexpr (g > 0) total = totals[m];
+        if constexpr (kPremultiply) {
+          if constexpr (g == 0 && kStarts) total = Rows::all(starts[b * w + m]);
+          total = Isa::template dot<255, 8>(total, codes, a);
+        } else if constexpr (F::kSub == 32) {
+          static_assert(!kStarts);
+          total += Isa::template dot<kMaxCode, 8>(Int{}, codes, a) * scale0;
+        } else {
+          const std::int32_t* start = starts + ((b * 8 + g) * w + m) * 2;
+          const Int start0 = kStarts ? Rows::all(start[0]) : Int{},
+                    start1 = kStarts ? Rows::all(start[1]) : Int{};
+          total += Isa::template dot<kMaxCode, 4>(start0, codes, a) * scale0 +
+                   Isa::template dot<kMaxCode, 4>(start1, codes + 4, a + 16) * scale1;
+        }
+        if constexpr (g < 7)
+          totals[m] = total;
+        else
+          finish(m, total);
+      }
+    });
   }
 
   /// One block of 32, which is one run.
@@ -195,7 +187,7 @@ struct PackedKernel {
     const std::uint8_t* run_at = panel + Layout::codes_at(b) + slice * kSliceBytes;
     Word codes[kRunVectors];
     unpack_run<F, Isa>(run_at, codes);
-    if (slice == 0) {
+    if (slice == 0 && prefetches(w)) {
       prefetch<Layout::kRunBytes>(run_at);
       if (b % Layout::kBlocksAHead == 0) prefetch<kVectorBytes>(run_at - kVectorBytes);
     }
@@ -214,10 +206,15 @@ struct PackedKernel {
     }
   }
 
+  /// One row of X reads weights faster than it computes, and then the processor's own prefetcher
+  /// is the best one. Unpacking codes of two and three bits takes longer than reading them.
+  KQ_INLINE static bool prefetches(std::size_t w) { return w > 1 || F::kBits <= 3; }
+  /// Into L2: from there to L1 the processor does it, and too many lines on their way to L1 stall
+  /// the loads of activations.
   template <std::size_t kBytes>
   KQ_INLINE static void prefetch(const std::uint8_t* p) {
     unrolled<kBytes / 64>([&]<int kLine>() __attribute__((always_inline)) {
-      __builtin_prefetch(p + kPrefetchAhead + 64 * kLine);
+      __builtin_prefetch(p + kPrefetchAhead + 64 * kLine, 0, 2);
     });
   }
 
