@@ -150,6 +150,9 @@ struct Avx2 : X86 {
   KQ_INLINE static Rows::Int dot_pairs(Rows::Int acc, Rows::Word pairs, const std::int16_t* a) {
     return acc + (Rows::Int)_mm256_madd_epi16((__m256i)pairs, _mm256_set1_epi32(load_int(a)));
   }
+  KQ_INLINE static Rows::Float multiply_add(Rows::Float a, Rows::Float b, Rows::Float c) {
+    return (Rows::Float)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+  }
   KQ_INLINE static Rows::Float row_halves(const std::uint8_t* p) {
     return (Rows::Float)_mm256_cvtph_ps(load128(p));
   }

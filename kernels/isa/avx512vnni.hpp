@@ -127,6 +127,9 @@ struct Avx512Vnni : X86 {
     return (Rows::Int)_mm512_dpwssd_epi32((__m512i)acc, (__m512i)pairs,
                                           _mm512_set1_epi32(load_int(a)));
   }
+  KQ_INLINE static Rows::Float multiply_add(Rows::Float a, Rows::Float b, Rows::Float c) {
+    return (Rows::Float)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+  }
   KQ_INLINE static Rows::Float row_halves(const std::uint8_t* p) {
     return (Rows::Float)_mm512_cvtph_ps(load256(p));
   }

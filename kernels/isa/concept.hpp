@@ -45,8 +45,9 @@ concept KernelIsa = requires(const std::uint8_t* p, const std::uint32_t* words,
                              const std::int16_t* sums, const float* x, float* out,
                              std::uint8_t* codes, typename I::Bytes bytes, typename I::Ints ints,
                              typename I::Words scales, typename I::Sums quarters,
-                             typename I::Floats floats, typename I::Octet octet, const Half* half,
-                             const BFloat16* bfloat, Half* half_out) {
+                             typename I::Floats floats, typename I::Octet octet,
+                             typename I::Rows::Float row, const Half* half, const BFloat16* bfloat,
+                             Half* half_out) {
   { I::kIsa } -> std::convertible_to<Isa>;
   { I::kName } -> std::convertible_to<const char*>;
   { I::kColumns } -> std::convertible_to<int>;  // rows of X that meet a row of W at once: 1, 4, 8
@@ -98,6 +99,7 @@ concept KernelIsa = requires(const std::uint8_t* p, const std::uint32_t* words,
   { I::kCentersBytes } -> std::convertible_to<bool>;
   { I::kPremultiplies } -> std::convertible_to<bool>;  // codes times scales as bytes up to 255
   { I::row_halves(p) } -> std::same_as<typename I::Rows::Float>;
+  { I::multiply_add(row, row, row) } -> std::same_as<typename I::Rows::Float>;
 };
 
 }  // namespace kquant::kernels

@@ -209,6 +209,9 @@ struct Neon {
     const Rows::Int low = (Rows::Int)(pairs << 16) >> 16, high = (Rows::Int)pairs >> 16;
     return acc + low * a[0] + high * a[1];
   }
+  KQ_INLINE static Rows::Float multiply_add(Rows::Float a, Rows::Float b, Rows::Float c) {
+    return (Rows::Float)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+  }
   KQ_INLINE static Rows::Float row_halves(const std::uint8_t* p) {
     return (Rows::Float)vcvt_f32_f16(
         vreinterpret_f16_u16(vld1_u16(reinterpret_cast<const std::uint16_t*>(p))));

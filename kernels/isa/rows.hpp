@@ -12,6 +12,7 @@
 //                                       unsigned and at most kMaxCode, activations int8
 //     kCentersBytes                     where kMaxCode is 255: dot takes 128 away from each code
 //     dot_pairs(acc, pairs, a)          acc + low int16 * a[0] + high int16 * a[1]
+//     multiply_add(a, b, c)             a * b + c as Float, rounded once on every ISA
 //     row_halves(p)                     kRows binary16 numbers as Float
 
 #include <cstdint>
@@ -44,6 +45,7 @@ struct RowVectors {
     __builtin_memcpy(p, &v, sizeof v);
   }
   KQ_INLINE static Int all(std::int32_t x) { return x - Int{}; }
+  KQ_INLINE static Float all(float x) { return x - Float{}; }
   KQ_INLINE static Float to_float(Int v) { return __builtin_convertvector(v, Float); }
 };
 

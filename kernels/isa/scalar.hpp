@@ -195,6 +195,11 @@ struct Scalar {
     const Rows::Int low = (Rows::Int)(pairs << 16) >> 16, high = (Rows::Int)pairs >> 16;
     return acc + low * a[0] + high * a[1];
   }
+  KQ_INLINE static Rows::Float multiply_add(Rows::Float a, Rows::Float b, Rows::Float c) {
+    Rows::Float r{};
+    for (int i = 0; i < Rows::kRows; ++i) r[i] = __builtin_fmaf(a[i], b[i], c[i]);
+    return r;
+  }
   KQ_INLINE static Rows::Float row_halves(const std::uint8_t* p) {
     Rows::Float r{};
     for (int i = 0; i < Rows::kRows; ++i) {

@@ -72,8 +72,8 @@ struct PackedLayout {
   }
 };
 
-/// A vector of codes, read exactly here: the processor's prefetcher follows ascending addresses, and
-/// a compiler that mixes the loads of two planes loses a quarter of the memory's bandwidth.
+/// A vector of codes, read exactly here: the processor's prefetcher follows ascending addresses,
+/// and a compiler that mixes the loads of two planes loses a quarter of the memory's bandwidth.
 template <class Isa>
 KQ_INLINE typename Isa::Rows::Word load_in_order(const std::uint8_t* p) {
   auto word = Isa::Rows::template load<typename Isa::Rows::Word>(p);

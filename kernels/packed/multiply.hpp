@@ -28,7 +28,11 @@
 namespace kquant::kernels {
 
 inline constexpr std::size_t kPrefetchAhead = 9728;
-inline constexpr std::size_t kPremultiplyFrom = 8;  ///< rows of X
+
+/// Rows of X from which on multiplying codes by their scales pays: one product of four with mins,
+/// two and more to put the results together without.
+template <class F>
+inline constexpr std::size_t kPremultiplyFrom = F::kHasMin ? 8 : 16;
 
 template <class F>
 inline constexpr bool kBytesAfterScale = F::kBlock == 256 && F::kBits <= 3;
@@ -93,6 +97,13 @@ KQ_INLINE void make_starts(const Tile& tile, std::size_t n_blocks, bool premulti
     }
 }
 
+/// Of blocks of 32 with mins: scale * sum of the codes of activations, [K / 32][w].
+template <class F>
+KQ_INLINE void make_scaled_sums(const Tile& tile, std::size_t n_blocks, float* scaled_sums) {
+  for (std::size_t i = 0; i < n_blocks * tile.width; ++i)
+    scaled_sums[i] = tile.scales[i] * static_cast<float>(tile.sums[i]);
+}
+
 template <class F, class Isa>
 struct PackedKernel {
   using Rows = typename Isa::Rows;
@@ -102,6 +113,8 @@ struct PackedKernel {
   using Layout = PackedLayout<F>;
   static constexpr int kMaxCode = Layout::kMaxCode;
   static constexpr bool kStarts = Layout::kOffset != 0 && !(F::kSigned && Isa::kCentersBytes);
+  static constexpr bool kScaledSums = F::kBlock == 32 && F::kHasMin;
+  static_assert(!(kStarts && kScaledSums));
   static constexpr std::size_t kSliceBytes = 4 * Rows::kRows;
 
   /// One k-quant block, rows `slice` on, against all rows of X; acc[m] is theirs.
@@ -123,11 +136,11 @@ struct PackedKernel {
     const std::size_t rows_at = slice * Rows::kRows * sizeof(Half);
     Float d = Isa::row_halves(panel + Layout::d_at(b) + rows_at);
     if constexpr (kPremultiply && !F::kHasMin) d = -d;  // 128 - (q - zero) * s
-    [[maybe_unused]] Float dmin{};
+    [[maybe_unused]] Float minus_dmin{};
     constexpr int kPairs = F::kHasMin ? kSubs<F> / 2 : 0;
     [[maybe_unused]] Word pairs[F::kHasMin ? kPairs : 1];
     if constexpr (F::kHasMin) {
-      dmin = Isa::row_halves(panel + Layout::dmin_at(b) + rows_at);
+      minus_dmin = -Isa::row_halves(panel + Layout::dmin_at(b) + rows_at);
       unrolled<kPairs>([&]<int i>() __attribute__((always_inline)) {
         pairs[i] = (scales.min[i / 2] >> (8 * (i % 2))) & 0x00ff00ffu;
       });
@@ -141,9 +154,9 @@ struct PackedKernel {
         unrolled<kPairs>([&]<int i>() __attribute__((always_inline)) {
           mins = Isa::dot_pairs(mins, pairs[i], sums + 2 * i);
         });
-        value = value - Rows::to_float(mins) * dmin;
+        value = Isa::multiply_add(Rows::to_float(mins), minus_dmin, value);
       }
-      add(acc, m, slice, value * tile.scales[b * w + m]);
+      add(acc, m, slice, value, tile.scales[b * w + m]);
     };
 
     Int totals[kTileRows];
@@ -182,7 +195,8 @@ struct PackedKernel {
 
   /// One block of 32, which is one run.
   KQ_INLINE static void small_block(const std::uint8_t* panel, std::size_t b, std::size_t slice,
-                                    const Tile& tile, const std::int32_t* starts, float* acc) {
+                                    const Tile& tile, const std::int32_t* starts,
+                                    const float* scaled_sums, float* acc) {
     const std::size_t w = tile.width;
     const std::uint8_t* run_at = panel + Layout::codes_at(b) + slice * kSliceBytes;
     Word codes[kRunVectors];
@@ -199,16 +213,15 @@ struct PackedKernel {
     for (std::size_t m = 0; m < w; ++m) {
       const Int start = kStarts ? Rows::all(starts[b * w + m]) : Int{};
       const Int sum = Isa::template dot<kMaxCode, 8>(start, codes, a + 32 * m);
-      Float value = Rows::to_float(sum) * d;
+      add(acc, m, slice, Rows::to_float(sum) * d, tile.scales[b * w + m]);
       // These mins are added (block32 formats have the min factor -1).
-      if constexpr (F::kHasMin) value = value + min * static_cast<float>(tile.sums[b * w + m]);
-      add(acc, m, slice, value * tile.scales[b * w + m]);
+      if constexpr (F::kHasMin) add(acc, m, slice, min, scaled_sums[b * w + m]);
     }
   }
 
-  /// One row of X reads weights faster than it computes, and then the processor's own prefetcher
-  /// is the best one. Unpacking codes of two and three bits takes longer than reading them.
-  KQ_INLINE static bool prefetches(std::size_t w) { return w > 1 || F::kBits <= 3; }
+  /// Where weights are read more slowly than multiplied, the processor's own prefetcher is the best
+  /// one: a row of X takes about as long as four bits a weight take to arrive.
+  KQ_INLINE static bool prefetches(std::size_t w) { return 4 * w > F::kBits; }
   /// Into L2: from there to L1 the processor does it, and too many lines on their way to L1 stall
   /// the loads of activations.
   template <std::size_t kBytes>
@@ -218,18 +231,20 @@ struct PackedKernel {
     });
   }
 
-  KQ_INLINE static void add(float* acc, std::size_t m, std::size_t slice, Float value) {
+  /// acc of row m of X += value * factor
+  KQ_INLINE static void add(float* acc, std::size_t m, std::size_t slice, Float value,
+                            float factor) {
     float* at = acc + m * kPanelRows + slice * Rows::kRows;
-    Rows::store(at, Rows::template load<Float>(at) + value);
+    Rows::store(at, Isa::multiply_add(value, Rows::all(factor), Rows::template load<Float>(at)));
   }
 
   template <bool kPremultiply>
   KQ_INLINE static void panel(const std::uint8_t* panel, std::size_t n_blocks, const Tile& tile,
-                              const std::int32_t* starts, float* acc) {
+                              const std::int32_t* starts, const float* scaled_sums, float* acc) {
     for (std::size_t b = 0; b < n_blocks; ++b)
       for (std::size_t slice = 0; slice < kPanelRows / Rows::kRows; ++slice) {
         if constexpr (F::kBlock == 32)
-          small_block(panel, b, slice, tile, starts, acc);
+          small_block(panel, b, slice, tile, starts, scaled_sums, acc);
         else
           super_block<kPremultiply>(panel, b, slice, tile, starts, acc);
       }
@@ -240,19 +255,21 @@ struct PackedKernel {
     constexpr int kGroup = F::kBlock;
     const std::size_t n_blocks = p.cols / F::kBlock, panel_bytes = Layout::panel_bytes(p.cols);
     auto* starts = reinterpret_cast<std::int32_t*>(p.scratch);
+    auto* scaled_sums = reinterpret_cast<float*>(p.scratch);
     for (std::size_t first = 0; first < p.activations->rows;) {
       const Tile tile = Tile::of<kGroup>(*p.activations, first);
-      const bool premultiply = kCanPremultiply && tile.width >= kPremultiplyFrom;
+      const bool premultiply = kCanPremultiply && tile.width >= kPremultiplyFrom<F>;
       if constexpr (kStarts) make_starts<F>(tile, n_blocks, premultiply, starts);
+      if constexpr (kScaledSums) make_scaled_sums<F>(tile, n_blocks, scaled_sums);
       for (std::size_t row = 0; row < p.rows; row += kPanelRows) {
         const auto* at =
             reinterpret_cast<const std::uint8_t*>(p.panels) + row / kPanelRows * panel_bytes;
         alignas(64) float acc[kTileRows * kPanelRows];
         for (std::size_t i = 0; i < tile.width * kPanelRows; ++i) acc[i] = 0.0f;
         if (!premultiply)
-          panel<false>(at, n_blocks, tile, starts, acc);
+          panel<false>(at, n_blocks, tile, starts, scaled_sums, acc);
         else if constexpr (kCanPremultiply)
-          panel<true>(at, n_blocks, tile, starts, acc);
+          panel<true>(at, n_blocks, tile, starts, scaled_sums, acc);
         const std::size_t left = p.rows - row, n = left < kPanelRows ? left : kPanelRows;
         for (std::size_t m = 0; m < tile.width; ++m)
           __builtin_memcpy(p.y + (tile.first + m) * p.y_stride + row, acc + m * kPanelRows,
@@ -262,8 +279,9 @@ struct PackedKernel {
     }
   }
 
-  /// Of one thread: the starts of a tile.
+  /// Of one thread: the starts or the scaled sums of a tile.
   static std::size_t scratch_bytes(std::size_t cols, std::size_t tile) noexcept {
+    if constexpr (kScaledSums) return cols / 32 * tile * sizeof(float);
     return kStarts ? cols / 32 * tile * (F::kBlock == 256 ? 2 : 1) * sizeof(std::int32_t) : 0;
   }
 };

@@ -3,6 +3,7 @@
 // bad input, aborts or exits. (std::bad_alloc may still pass through.)
 
 #include <string>
+#include <string_view>
 #include <tl/expected.hpp>
 #include <utility>
 
@@ -23,7 +24,12 @@ enum class ErrorCode {
 
 /// What went wrong, where, and what was expected. `message` is one line, starts lower-case with the
 /// thing concerned ("model.gguf: tensor 'blk.0.attn_q.weight': ...") and ends without a full stop.
+/// Names in it come from files: control characters are written as "\n" or "\x1b", so that a message
+/// stays on its line and does nothing to a terminal.
 struct Error {
+  Error() = default;
+  Error(ErrorCode error_code, std::string_view text);
+
   ErrorCode code = ErrorCode::kInvalidArgument;
   std::string message;
 };
@@ -32,8 +38,8 @@ template <class T>
 using Result = tl::expected<T, Error>;
 
 /// `return fail(ErrorCode::kIo, path + ": cannot open: " + reason);`
-[[nodiscard]] inline tl::unexpected<Error> fail(ErrorCode code, std::string message) {
-  return tl::unexpected<Error>(Error{code, std::move(message)});
+[[nodiscard]] inline tl::unexpected<Error> fail(ErrorCode code, std::string_view message) {
+  return tl::unexpected<Error>(Error{code, message});
 }
 
 /// Passes an error of one Result on to another: `if (!file) return fail(file.error());`
@@ -42,9 +48,8 @@ using Result = tl::expected<T, Error>;
 }
 
 /// As above, naming the thing that was being worked on: "CONTEXT: message".
-[[nodiscard]] inline tl::unexpected<Error> fail(Error error, const std::string& context) {
-  error.message = context + ": " + error.message;
-  return tl::unexpected<Error>(std::move(error));
+[[nodiscard]] inline tl::unexpected<Error> fail(const Error& error, const std::string& context) {
+  return tl::unexpected<Error>(Error{error.code, context + ": " + error.message});
 }
 
 }  // namespace kquant
