@@ -313,6 +313,12 @@ Result<std::vector<Peer>> find_peers(int& argc, char** argv) {
                   fmt::format("--peer: '{}' is not NAME=PATH/libggml.so", *text));
     auto peer = Peer::open(text->substr(0, equals), text->substr(equals + 1));
     if (!peer) return fail(peer.error());
+    for (const Peer& other : peers)
+      if (peer->shares_code_with(other))
+        return fail(ErrorCode::kUnsupported,
+                    fmt::format("--peer: {} and {} are libraries of the same names: the second "
+                                "would run the first one's code; measure them in two runs",
+                                other.name(), peer->name()));
     peers.push_back(std::move(*peer));
   }
   if (!asked)

@@ -262,22 +262,24 @@ Result<Peer> Peer::open(std::string name, const std::string& path) {
   if (ggml->cpu == nullptr || ggml->set_n_threads == nullptr)
     return fail(ErrorCode::kUnsupported,
                 fmt::format("peer {}: {} has no code for this processor", name, path));
-  const auto home = file_of(reinterpret_cast<const void*>(ggml->graph_compute)).parent_path();
-  const auto compute = dlsym(library, "ggml_graph_compute");
-  if (compute != nullptr && !file_of(compute).string().starts_with(home.parent_path().string()))
-    return fail(ErrorCode::kUnsupported,
-                fmt::format("peer {}: a part of it, {}, was loaded for another peer: measure them "
-                            "in two runs",
-                            name, file_of(compute).string()));
   find_repack_buffers(library, *ggml);
   ggml->repack_tensor = find_function<void(Tensor*)>(library, "iqk_repack_tensor");
   ggml->repacked_type = find_function<int(const Tensor*)>(library, "iqk_repacked_type");
 
   Peer peer;
   peer.name_ = std::move(name);
-  peer.folder_ = home.string();
+  peer.parts_ = {file_of(reinterpret_cast<const void*>(ggml->init)),
+                 file_of(reinterpret_cast<const void*>(ggml->set_n_threads))};
   peer.ggml_ = std::move(ggml);
   return peer;
+}
+
+std::string Peer::folder() const {
+  return parts_[0].parent_path().string();
+}
+
+bool Peer::shares_code_with(const Peer& other) const {
+  return parts_[0] == other.parts_[0] || parts_[1] == other.parts_[1];
 }
 
 bool Peer::can_load(const MatrixView& w, bool repacked) const {

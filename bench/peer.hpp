@@ -6,6 +6,8 @@
 // few functions that are used are declared in peer.cpp. Two of them may be loaded at once as long
 // as they do not share the names of their parts (libggml-cpu.so, …).
 
+#include <array>
+#include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
@@ -38,12 +40,15 @@ class PeerProduct {
 class Peer {
  public:
   /// `path` as for dlopen. Errors: kNotFound (no such library), kUnsupported (a function is
-  /// missing, or a part of it was loaded by another peer).
+  /// missing).
   static Result<Peer> open(std::string name, const std::string& path);
 
   const std::string& name() const { return name_; }
   /// Where its parts were found.
-  const std::string& folder() const { return folder_; }
+  std::string folder() const;
+  /// The loader takes a library that is named like one it has for the same: then this peer is
+  /// (partly) the other one, and nothing measured with it means anything.
+  bool shares_code_with(const Peer& other) const;
 
   /// True where it takes this type, and, if `repacked`, has another layout for it.
   bool can_load(const MatrixView& w, bool repacked) const;
@@ -55,7 +60,9 @@ class Peer {
                                                int n_threads) const;
 
  private:
-  std::string name_, folder_;
+  std::string name_;
+  std::array<std::filesystem::path, 2>
+      parts_;  ///< files with the tensors and with the processor's code
   std::shared_ptr<const GgmlFunctions> ggml_;
 };
 

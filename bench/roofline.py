@@ -78,8 +78,8 @@ def draw(own, peer, peer_name, read, peak, title):
     at = math.sqrt(start * corner)
     angle = math.degrees(math.atan2(y_at(2 * read * corner) - y_at(2 * read * start), x_at(corner) - x_at(start)))
     say(x_at(at), y_at(2 * read * at) - 8, f"read: {read:.1f} GB/s", "label", extra=f' transform="rotate({angle:.1f} {x_at(at):.1f} {y_at(2 * read * at) - 8:.1f})"')
-    say(x_at(xs[-1]), y_at(peak) - 6, f"multiply: {peak:.0f} GOP/s", "label", "end")
-    say(x_at(xs[-1]), y_at(peak / 2) - 6, "half of either", "label", "end")
+    say(x_at(xs[-1]) - 6, y_at(peak) - 6, f"multiply: {peak:.0f} GOP/s", "label", "end")
+    say(x_at(xs[-1]) - 6, y_at(peak / 2) - 6, "half of either", "label", "end")
     for i, fmt in enumerate(own):
         colour = f' stroke="{COLOURS[i % len(COLOURS)]}"'
         if fmt in peer:
