@@ -224,8 +224,10 @@ void tile_prefetched(const Product& p) {
   tiles<1, true>(p);
 }
 
-// Step 7. Two panels at once: one row of X in cache serves 32 rows of W, and two independent sums
-// are in flight where there was one, in which each vpdpbusd waits for the one before.
+// Step 7. Two panels at once: a row of X that is in L1 serves 32 rows of W, and two independent sums
+// are in flight where there was one, in which each vpdpbusd waits for the one before. It does not
+// pay on Zen 4: loads were no limit, and the window of the processor already overlaps the sums of
+// several rows of X; with one row of X the second stream of weights is a loss.
 void two_panels(const Product& p) {
   tiles<2, true>(p);
 }
