@@ -12,6 +12,7 @@ many times as fast as the best of the peers (--against: of this one), whose rate
 import argparse
 import json
 import statistics
+import sys
 from collections import defaultdict
 
 ORDER = ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "F32", "F16", "BF16"]
@@ -29,6 +30,11 @@ def load(paths):
                 runs[run["run_name"].removesuffix("/real_time")].append(run)
         median = {name: lambda key, r=r: statistics.median(x[key] for x in r) for name, r in runs.items()}
         read = max(median[n]("bytes_per_second") for n in median if n.startswith("read/"))
+        for name in runs:  # registers only: nothing but other programs, or the clock, can slow it down
+            spread = max(r["ops"] for r in runs[name]) / min(r["ops"] for r in runs[name]) if name.startswith("multiply/") else 1
+            if spread > 1.1:
+                print(f"{path}: repetitions of {name} differ by a factor of {spread:.2f}: the machine was busy, and what "
+                      "was measured there means little", file=sys.stderr)
         multiply = {n.split("/")[1]: median[n]("ops") for n in median if n.startswith("multiply/")}
         for name in runs:
             if not name.startswith("matmul/"):

@@ -219,15 +219,15 @@ void tile(const Product& p) {
 
 // Step 6. The same in pages of 2 MiB, and each line of W asked for some 9.5 KB before its use. With
 // 8 rows of X the processor's window is full of multiplications and the hardware prefetcher alone
-// leaves it waiting at every page's end.
+// does not reach far enough.
 void tile_prefetched(const Product& p) {
   tiles<1, true>(p);
 }
 
-// Step 7. Two panels at once: a row of X that is in L1 serves 32 rows of W, and two independent sums
-// are in flight where there was one, in which each vpdpbusd waits for the one before. It does not
-// pay on Zen 4: loads were no limit, and the window of the processor already overlaps the sums of
-// several rows of X; with one row of X the second stream of weights is a loss.
+// Step 7. Two panels at once: a row of X that is in L1 serves 32 rows of W, and two independent
+// sums are in flight where there was one, in which each vpdpbusd waits for the one before. It does
+// not pay on Zen 4: loads were no limit, and the window of the processor already overlaps the sums
+// of several rows of X; with one row of X the second stream of weights is a loss.
 void two_panels(const Product& p) {
   tiles<2, true>(p);
 }
