@@ -23,7 +23,8 @@ def load(paths):
     error, and the limits of the run that measured it (bytes/s, 1/s)."""
     records = []
     for path in paths:
-        results = json.load(open(path))
+        with open(path) as file:
+            results = json.load(file)
         runs = defaultdict(list)
         for run in results["benchmarks"]:
             if run["run_type"] == "iteration" and not run.get("error_occurred"):

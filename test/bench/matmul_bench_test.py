@@ -14,6 +14,11 @@ import xml.etree.ElementTree
 MATMUL_BENCH, BENCH = sys.argv.pop(1), sys.argv.pop(1)
 
 
+def read_json(path):
+    with open(path) as file:
+        return json.load(file)
+
+
 def run(*command):
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
@@ -27,7 +32,7 @@ class MatmulBench(unittest.TestCase):
                    "--benchmark_repetitions=2", "--benchmark_filter=^(read|multiply)/|^matmul/(Q4_K|Q5_1)/.*/packed/",
                    f"--benchmark_out={cls.results}")
         assert done.returncode == 0, done.stderr
-        cls.benchmarks = json.load(open(cls.results))["benchmarks"]
+        cls.benchmarks = read_json(cls.results)["benchmarks"]
         cls.isas = sorted({b["run_name"].split("/")[2] for b in cls.benchmarks if b["run_name"].startswith("matmul/")})
 
     @classmethod
@@ -48,7 +53,7 @@ class MatmulBench(unittest.TestCase):
         for isa in self.isas:
             for fmt in ("Q4_K", "Q5_1"):
                 self.assertIn(f"| {fmt} | {isa} | packed | ", done.stdout)
-        self.assertEqual(len(json.load(open(exported))), 2 * 2 * len(self.isas))
+        self.assertEqual(len(read_json(exported)), 2 * 2 * len(self.isas))
 
     def test_roofline_is_svg_with_a_point_for_every_product(self):
         if not any(b["run_name"] == f"multiply/{self.isas[0]}" for b in self.benchmarks):
