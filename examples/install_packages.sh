@@ -3,6 +3,7 @@
 # root needed) where all of it is there already.
 #
 #   install_packages.sh           to build and run
+#   install_packages.sh --bench   also what bench/run.sh needs
 #   install_packages.sh --test    also what the tests and checks need
 set -euo pipefail
 
@@ -10,10 +11,14 @@ packages=(
   g++ cmake ninja-build pkg-config
   libexpected-dev libfmt-dev libpcre2-dev libxsimd-dev xtl-dev nlohmann-json3-dev libcli11-dev
 )
+if [[ ${1:-} == --bench || ${1:-} == --test ]]; then
+  packages+=(libbenchmark-dev python3)
+fi
 if [[ ${1:-} == --test ]]; then
   packages+=(
-    catch2 libbenchmark-dev python3 binutils ccache
+    catch2 binutils ccache
     clang libomp-14-dev libclang-rt-14-dev clang-format
+    g++-aarch64-linux-gnu qemu-user
   )
 fi
 

@@ -9,5 +9,7 @@ extern const KernelTable kScalarTable;
 extern const KernelTable kAvx2Table;
 extern const KernelTable kAvx512VnniTable;
 extern const KernelTable kNeonTable;
+extern const KernelTable kNeonDotprodTable;
+extern const KernelTable kNeonI8mmTable;
 
 }  // namespace kquant::kernels

@@ -30,8 +30,8 @@ int main(int argc, char** argv) {
       "  kquant inspect model-f16.gguf\n"
       "  kquant quantize model-f16.gguf model-q4.gguf Q4_K_M\n"
       "  kquant perplexity model-q4.gguf -f test.txt --reference model-f16.gguf\n"
-      "'kquant COMMAND --help' has more. KQUANT_ISA=scalar|avx2|avx512vnni|neon picks the "
-      "kernels.");
+      "'kquant COMMAND --help' has more. KQUANT_ISA=scalar|avx2|avx512vnni|neon|neon_dotprod|"
+      "neon_i8mm picks the kernels.");
   cli::add_inspect(app);
   cli::add_quantize(app);
   cli::add_imatrix(app);

@@ -1,6 +1,7 @@
 #pragma once
 // Which instruction set the kernels use. The best one of this machine is chosen at first use;
-// the environment variable KQUANT_ISA (scalar, avx2, avx512vnni, neon) or select_isa() override it.
+// the environment variable KQUANT_ISA (scalar, avx2, avx512vnni, neon, neon_dotprod, neon_i8mm) or
+// select_isa() override it.
 
 #include <span>
 #include <string_view>
@@ -9,9 +10,9 @@
 
 namespace kquant {
 
-enum class Isa { kScalar, kAvx2, kAvx512Vnni, kNeon };
+enum class Isa { kScalar, kAvx2, kAvx512Vnni, kNeon, kNeonDotprod, kNeonI8mm };
 
-/// "scalar", "avx2", "avx512vnni", "neon": the spelling of KQUANT_ISA.
+/// "scalar", "avx2", …: the spelling of KQUANT_ISA.
 std::string_view name(Isa isa);
 
 /// Built in and supported by this machine, slowest first. Never empty: scalar is always there.

@@ -82,9 +82,17 @@ struct Lanes {
     for (int i = 0; i < kUnits; ++i) r.v[i] = a.v[i] * b.v[i];
     return r;
   }
+  /// By the compiler's operator: xsimd 8's for NEON is an approximation.
   KQ_INLINE friend Lanes operator/(Lanes a, Lanes b) {
     Lanes r;
-    for (int i = 0; i < kUnits; ++i) r.v[i] = a.v[i] / b.v[i];
+    for (int i = 0; i < kUnits; ++i) {
+      if constexpr (kScalar) {
+        r.v[i] = a.v[i] / b.v[i];
+      } else {
+        using Vector = typename Unit::register_type;
+        r.v[i] = Unit(Vector(a.v[i]) / Vector(b.v[i]));
+      }
+    }
     return r;
   }
 

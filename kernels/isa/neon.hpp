@@ -1,6 +1,16 @@
 #pragma once
-// AArch64 NEON: a chunk is four registers, one a quarter. The dot-product extension is used where
-// the compiler may (-march=armv8.2-a+dotprod); without it, widening multiplies and pairwise adds.
+// AArch64 NEON: a chunk is four registers, one a quarter. Three instruction sets share this text,
+// each in a translation unit with its flags (kernels/isa_flags.cmake), and are chosen at run time:
+//
+//     neon            every AArch64: widening multiplies, pairwise adds
+//     neon_dotprod    sdot: 16 signed products a register, added in fours
+//     neon_i8mm       usdot too: unsigned codes times signed activations, so that packed codes up
+//     to
+//                     255 need no flip (Q8_0) and take their scale in as bytes (Q2_K, Q3_K)
+//
+// The number of activations is loaded once for four dot products (a lane of a register each). smmla
+// and ummla are not used: they multiply two rows of W with two rows of X, eight columns at a time,
+// which a kernel that takes the rows of X one by one has no use for.
 
 #include <arm_neon.h>
 
@@ -11,9 +21,13 @@
 
 namespace kquant::kernels {
 
-struct Neon {
-  static constexpr Isa kIsa = Isa::kNeon;
-  static constexpr const char* kName = "neon";
+template <Isa kWhich>
+struct NeonWith {
+  static constexpr Isa kIsa = kWhich;
+  static constexpr const char* kName = kWhich == Isa::kNeon          ? "neon"
+                                       : kWhich == Isa::kNeonDotprod ? "neon_dotprod"
+                                                                     : "neon_i8mm";
+  static constexpr bool kHasUnsignedDot = kWhich == Isa::kNeonI8mm;
   static constexpr int kColumns = 4;
   static constexpr std::uint8_t kActivationFlip = 0;
 
@@ -193,17 +207,21 @@ struct Neon {
 
   // Lanes are rows (isa/rows.hpp).
   using Rows = RowVectors<4>;
-  static constexpr bool kCentersBytes = true;
-  static constexpr bool kPremultiplies = false;
+  static constexpr bool kCentersBytes = !kHasUnsignedDot;
+  static constexpr bool kPremultiplies = kHasUnsignedDot;
   template <int kMaxCode, int kCount>
   KQ_INLINE static Rows::Int dot(Rows::Int acc, const Rows::Word* w, const std::int8_t* a) {
-    for (int i = 0; i < kCount; ++i) {
-      auto codes = (uint8x16_t)w[i];
-      if constexpr (kMaxCode > 127) codes = veorq_u8(codes, vdupq_n_u8(0x80));
-      acc = (Rows::Int)dot((int32x4_t)acc, codes,
-                           vreinterpretq_u8_s32(vdupq_n_s32(load_int(a + 4 * i))));
-    }
-    return acc;
+    static_assert(kCount % 4 == 0);
+    auto sum = (int32x4_t)acc;
+    unrolled<kCount / 4>([&]<int kFour>() __attribute__((always_inline)) {
+      const int8x16_t four = vld1q_s8(a + 16 * kFour);
+      unrolled<4>([&]<int kLane>() __attribute__((always_inline)) {
+        auto codes = (uint8x16_t)w[4 * kFour + kLane];
+        if constexpr (kMaxCode > 127 && kCentersBytes) codes = veorq_u8(codes, vdupq_n_u8(0x80));
+        sum = dot_lane<kMaxCode, kLane>(sum, codes, four);
+      });
+    });
+    return (Rows::Int)sum;
   }
   KQ_INLINE static Rows::Int dot_pairs(Rows::Int acc, Rows::Word pairs, const std::int16_t* a) {
     const Rows::Int low = (Rows::Int)(pairs << 16) >> 16, high = (Rows::Int)pairs >> 16;
@@ -231,14 +249,28 @@ struct Neon {
   KQ_INLINE static int32x4_t dot(int32x4_t acc, uint8x16_t q_bits, uint8x16_t a_bits) {
     const int8x16_t q = vreinterpretq_s8_u8(q_bits), a = vreinterpretq_s8_u8(a_bits);
 #if defined(__ARM_FEATURE_DOTPROD)
+    static_assert(kWhich != Isa::kNeon);
     return vdotq_s32(acc, q, a);
 #else
+    static_assert(kWhich == Isa::kNeon);
     const int16x8_t low = vmull_s8(vget_low_s8(q), vget_low_s8(a));
     const int16x8_t high = vmull_s8(vget_high_s8(q), vget_high_s8(a));
     return vaddq_s32(acc, vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)));
 #endif
   }
+  /// codes (int8 where they fit or are centred, else unsigned) times the four activations of a
+  /// lane.
+  template <int kMaxCode, int kLane>
+  KQ_INLINE static int32x4_t dot_lane(int32x4_t acc, uint8x16_t codes, int8x16_t a) {
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+    static_assert(kHasUnsignedDot);
+    return vusdotq_laneq_s32(acc, codes, a, kLane);
+#elif defined(__ARM_FEATURE_DOTPROD)
+    return vdotq_laneq_s32(acc, vreinterpretq_s8_u8(codes), a, kLane);
+#else
+    return dot(acc, codes, vreinterpretq_u8_s32(vdupq_laneq_s32(vreinterpretq_s32_s8(a), kLane)));
+#endif
+  }
 };
-static_assert(KernelIsa<Neon>);
 
 }  // namespace kquant::kernels

@@ -5,6 +5,7 @@
 
 namespace kquant::kernels {
 
-constinit const KernelTable kNeonTable = make_table<Neon>();
+static_assert(KernelIsa<NeonWith<Isa::kNeon>>);
+constinit const KernelTable kNeonTable = make_table<NeonWith<Isa::kNeon>>();
 
 }  // namespace kquant::kernels

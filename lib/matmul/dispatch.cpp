@@ -9,6 +9,9 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 namespace kquant {
@@ -29,6 +32,22 @@ bool has_avx512vnni() {
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512vnni");
 }
+#elif defined(__aarch64__) && !defined(KQUANT_SCALAR_ONLY)
+#if defined(__linux__)
+bool has_dotprod() {
+  return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+}
+bool has_i8mm() {
+  return has_dotprod() && (getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0;
+}
+#else  // not known how to ask
+bool has_dotprod() {
+  return false;
+}
+bool has_i8mm() {
+  return false;
+}
+#endif
 #endif
 
 /// Slowest first. One line an ISA.
@@ -40,6 +59,8 @@ std::vector<const KernelTable*> usable_tables() {
   if (has_avx512vnni()) tables.push_back(&kernels::kAvx512VnniTable);
 #elif defined(__aarch64__)
   tables.push_back(&kernels::kNeonTable);
+  if (has_dotprod()) tables.push_back(&kernels::kNeonDotprodTable);
+  if (has_i8mm()) tables.push_back(&kernels::kNeonI8mmTable);
 #endif
 #endif
   return tables;
@@ -88,6 +109,10 @@ std::string_view name(Isa isa) {
       return "avx512vnni";
     case Isa::kNeon:
       return "neon";
+    case Isa::kNeonDotprod:
+      return "neon_dotprod";
+    case Isa::kNeonI8mm:
+      return "neon_i8mm";
   }
   return "unknown";
 }

@@ -21,7 +21,8 @@ TEST_CASE("scalar is always there, and names find instruction sets") {
 TEST_CASE("what is selected is what runs; what is missing is an error and changes nothing") {
   test::for_each_isa([](Isa isa) {
     CHECK(current_isa() == isa);
-    for (const Isa other : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kNeon}) {
+    for (const Isa other : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kNeon,
+                            Isa::kNeonDotprod, Isa::kNeonI8mm}) {
       if (find_isa(name(other))) continue;
       const auto result = select_isa(other);
       REQUIRE_FALSE(result);

@@ -7,7 +7,10 @@ separate_arguments(FLAGS)
 get_filename_component(isa ${SOURCE} NAME_WE)
 set(own_avx2 "kernels::Avx2|xsimd::avx2?[^0-9]")
 set(own_avx512vnni "kernels::Avx512Vnni|xsimd::(types::simd_)?avx512")
-set(own_neon "kernels::Neon|xsimd::neon64")
+# The three share xsimd's float vectors, in which dotprod and i8mm have no say.
+set(own_neon "kernels::NeonWith<[(]kquant::Isa[)]3>|xsimd::neon64")
+set(own_neon_dotprod "kernels::NeonWith<[(]kquant::Isa[)]4>|xsimd::neon64")
+set(own_neon_i8mm "kernels::NeonWith<[(]kquant::Isa[)]5>|xsimd::neon64")
 
 set(unoptimised ${CMAKE_CURRENT_BINARY_DIR}/${isa}-O0.o)
 execute_process(COMMAND ${COMPILER} ${FLAGS} -O0 -c ${SOURCE} -o ${unoptimised}
