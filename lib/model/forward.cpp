@@ -20,14 +20,6 @@ void for_each_row(std::size_t rows, const Fn& fn) {
   for (std::size_t row = 0; row < rows; ++row) fn(row);
 }
 
-/// Of one head of one token.
-void store(std::span<const float> x, KvType type, std::byte* out) {
-  if (type == KvType::kF16)
-    ops::to_half(x, {reinterpret_cast<Half*>(out), x.size()});
-  else
-    std::ranges::copy(x, reinterpret_cast<float*>(out));
-}
-
 }  // namespace
 
 ForwardPass::ForwardPass(const Config& config, Weights weights)
@@ -40,11 +32,14 @@ ForwardPass::ForwardPass(const Config& config, Weights weights)
       dim_k_(size(config.head_dim_k)),
       dim_v_(size(config.head_dim_v)) {
   const bool plain = !weights_.rope_freqs.empty();
-  rope_ = RopeTable(
-      global_frequencies(config_, plain ? weights_.rope_freqs : weights_.rope_factors_short));
-  rope_long_ = RopeTable(
-      global_frequencies(config_, plain ? weights_.rope_freqs : weights_.rope_factors_long));
-  rope_local_ = RopeTable(local_frequencies(config_));
+  const auto table = [&](RopeFrequencies frequencies) {
+    return RopeTable(std::move(frequencies), config_.rope_layout);
+  };
+  rope_ =
+      table(global_frequencies(config_, plain ? weights_.rope_freqs : weights_.rope_factors_short));
+  rope_long_ =
+      table(global_frequencies(config_, plain ? weights_.rope_freqs : weights_.rope_factors_long));
+  rope_local_ = table(local_frequencies(config_));
 }
 
 void ForwardPass::reserve(std::size_t tokens) {
@@ -211,8 +206,8 @@ void ForwardPass::rotate_and_store(std::size_t index, std::span<const Piece> pie
     ops::scale(q, config_.attention_scale);
     const CacheAccess access(cache);
     for (std::size_t head = 0; head < n_kv_heads_; ++head) {
-      store(k.subspan(head * dim_k_, dim_k_), cache.type(), access.key(index, head, position));
-      store(v.subspan(head * dim_v_, dim_v_), cache.type(), access.value(index, head, position));
+      access.store(index, head, position, k.subspan(head * dim_k_, dim_k_),
+                   v.subspan(head * dim_v_, dim_v_));
     }
   });
 }

@@ -15,13 +15,10 @@ KvCache::KvCache(const Config& config, int capacity, KvType type)
       n_kv_heads_(config.n_kv_heads),
       head_dim_k_(config.head_dim_k),
       head_dim_v_(config.head_dim_v),
-      storage_(std::make_unique_for_overwrite<std::byte[]>(bytes())) {}
+      storage_(std::make_unique_for_overwrite<std::byte[]>(bytes() + CacheAccess::kAlign)) {}
 
 std::size_t KvCache::bytes() const {
-  const std::size_t element = type_ == KvType::kF16 ? sizeof(Half) : sizeof(float);
-  return element * static_cast<std::size_t>(n_layers_) * static_cast<std::size_t>(capacity_) *
-         static_cast<std::size_t>(n_kv_heads_) *
-         static_cast<std::size_t>(head_dim_k_ + head_dim_v_);
+  return static_cast<std::size_t>(n_layers_) * CacheAccess(*this).layer_bytes();
 }
 
 Result<void> KvCache::copy_prefix(const KvCache& from, int size) {

@@ -51,13 +51,19 @@ RopeFrequencies local_frequencies(const Config& config) {
 
 void RopeTable::extend(std::size_t count, std::size_t capacity) {
   if (count <= count_) return;
-  cos_.reserve(capacity * pairs());
-  sin_.reserve(capacity * pairs());
+  cos_.reserve(capacity * width_);
+  sin_.reserve(capacity * width_);
   for (; count_ < count; ++count_)
     for (const double frequency : rope_.frequencies) {
       const double angle = static_cast<double>(count_) * frequency;
-      cos_.push_back(static_cast<float>(std::cos(angle) * rope_.magnitude));
-      sin_.push_back(static_cast<float>(std::sin(angle) * rope_.magnitude));
+      const auto cos = static_cast<float>(std::cos(angle) * rope_.magnitude);
+      const auto sin = static_cast<float>(std::sin(angle) * rope_.magnitude);
+      if (twice_) {
+        cos_.push_back(cos);
+        sin_.push_back(-sin);
+      }
+      cos_.push_back(cos);
+      sin_.push_back(sin);
     }
 }
 

@@ -24,12 +24,15 @@ RopeFrequencies global_frequencies(const Config& config, std::span<const float> 
 /// Of sliding-window layers.
 RopeFrequencies local_frequencies(const Config& config);
 
-/// Cosines and sines of positions 0, 1, …, one row of rope_dims / 2 each: computed once for every
-/// position that was ever reached.
+/// Cosines and sines of positions 0, 1, …, one row each, as ops::rope_normal and ops::rope_neox
+/// want them: computed once for every position that was ever reached.
 class RopeTable {
  public:
   RopeTable() = default;
-  explicit RopeTable(RopeFrequencies rope) : rope_(std::move(rope)) {}
+  RopeTable(RopeFrequencies rope, RopeLayout layout)
+      : rope_(std::move(rope)),
+        twice_(layout == RopeLayout::kNormal),
+        width_(rope_.frequencies.size() * (twice_ ? 2 : 1)) {}
 
   /// Has rows for positions up to `count`; memory, untouched at first, for up to `capacity`, so
   /// that a cache of that capacity needs no more from its second step on.
@@ -39,12 +42,12 @@ class RopeTable {
 
  private:
   std::span<const float> row(const std::vector<float>& rows, std::size_t position) const {
-    return std::span(rows).subspan(position * pairs(), pairs());
+    return std::span(rows).subspan(position * width_, width_);
   }
-  std::size_t pairs() const { return rope_.frequencies.size(); }
 
   RopeFrequencies rope_;
-  std::size_t count_ = 0;
+  bool twice_ = false;
+  std::size_t width_ = 0, count_ = 0;
   std::vector<float> cos_, sin_;
 };
 

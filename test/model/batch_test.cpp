@@ -35,6 +35,7 @@ TEST_CASE("a batch gives each sequence the bits that it gets alone") {
       {40, KvType::kF32, {{9, 9}, {11, 3}, {1, 1}}},
       {300, KvType::kF16, {{33, 0}, {1, 0}, {30, 30}}},
       {24, KvType::kF32, {{5, 0}, {1, 1}, {17, 2}}},
+      {140, KvType::kQ8_0, {{33, 1}, {1, 1}, {99, 5}}},
   };
   const int before = omp_get_max_threads();
   for (const std::string& name : expectation_names()) {
@@ -104,7 +105,7 @@ TEST_CASE("a batch may be larger than a chunk") {
 TEST_CASE("a shared prefix is computed once and copied") {
   for (const std::string name : {"gemma3.gguf", "llama3.gguf", "phi3.gguf"}) {
     Transformer model = load_fixture(name);
-    for (const KvType type : {KvType::kF16, KvType::kF32}) {
+    for (const KvType type : {KvType::kF16, KvType::kF32, KvType::kQ8_0}) {
       const auto prefix = tokens_of(50, 1), tail = tokens_of(6, 2);
       KvCache whole(model.config(), 60, type), shared(model.config(), 90, type);
       logits_of(model, prefix, whole, 0);

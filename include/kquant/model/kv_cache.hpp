@@ -9,12 +9,16 @@
 
 namespace kquant {
 
-enum class KvType { kF16, kF32 };
+enum class KvType {
+  kF16,
+  kF32,
+  kQ8_0  ///< 8 bits and a scale per 32 dimensions: about half of F16
+};
 
 /// Room for `capacity` tokens of one sequence. Memory is taken for that capacity only, and touched
-/// as tokens arrive: 2 bytes (F16) x n_layers x n_kv_heads x (head_dim_k + head_dim_v) a token.
-/// A model with RoPE factors for long contexts (phi3) uses them where capacity exceeds
-/// Config::original_context_length. Move-only.
+/// as tokens arrive: 2 bytes (F16; 4 F32, 34 / 32 Q8_0) x n_layers x n_kv_heads x (head_dim_k +
+/// head_dim_v) a token, for keys rounded up to 16 tokens. A model with RoPE factors for long
+/// contexts (phi3) uses them where capacity exceeds Config::original_context_length. Move-only.
 class KvCache {
  public:
   /// A negative capacity counts as 0. std::bad_alloc passes through.
