@@ -61,21 +61,6 @@ struct Lanes {
     for (std::size_t i = 0; i < kLanes; ++i) padded[i] = i < n ? p[i] : fill;
     return load(padded);
   }
-  KQ_INLINE static Lanes load(const std::int8_t* p) {
-    Lanes r;
-    for (int i = 0; i < kUnits; ++i) {
-      if constexpr (kScalar) {
-        r.v[i] = static_cast<float>(p[i]);
-      } else {
-        typename VectorOf<std::int8_t, kUnit>::Type codes;
-        __builtin_memcpy(&codes, p + kUnit * i, sizeof codes);
-        const auto ints =
-            __builtin_convertvector(codes, typename VectorOf<std::int32_t, kUnit>::Type);
-        r.v[i] = Unit(typename Unit::register_type(__builtin_convertvector(ints, Values)));
-      }
-    }
-    return r;
-  }
   KQ_INLINE void store(float* p) const {
     for (int i = 0; i < kUnits; ++i) {
       if constexpr (kScalar)
