@@ -79,6 +79,7 @@ Span2d<const float> ForwardPass::run(std::span<const Piece> pieces) {
 
   Span2d<float> x(x_.data(), n, n_embd_);
   embed(pieces, x);
+  done(Stage::kEmbedding);
   for (std::size_t i = 0; i < weights_.layers.size(); ++i) {
     // What nobody asked for is not computed beyond its keys and values in the last layer; but an
     // observer wants to see all there is.
@@ -90,6 +91,7 @@ Span2d<const float> ForwardPass::run(std::span<const Piece> pieces) {
   if (observer) x = keep_outputs(pieces, x);
   const Span2d<float> hidden(normed_.data(), x.rows, n_embd_);
   norm(x, weights_.output_norm, hidden);
+  done(Stage::kNorm);
   return hidden;
 }
 
@@ -98,6 +100,7 @@ void ForwardPass::project(Span2d<const float> hidden, Span2d<float> logits) {
   if (config_.logit_soft_cap > 0)
     for_each_row(logits.rows,
                  [&](std::size_t row) { ops::soft_cap(logits.row(row), config_.logit_soft_cap); });
+  done(Stage::kLogits);
 }
 
 void ForwardPass::embed(std::span<const Piece> pieces, Span2d<float> x) {
@@ -131,8 +134,11 @@ Span2d<float> ForwardPass::add_attention(std::size_t index, std::span<const Piec
   const Span2d<float> normed(normed_.data(), x.rows, n_embd_);
   const Span2d<float> qkv(qkv_.data(), x.rows, n_heads_ * dim_k_ + n_kv_heads_ * (dim_k_ + dim_v_));
   norm(x, layer.attn_norm, normed);
+  done(Stage::kNorm);
   apply(layer.qkv, normed, qkv);
+  done(Stage::kQkv);
   rotate_and_store(index, pieces, qkv);
+  done(Stage::kRope);
 
   if (only_outputs) x = keep_outputs(pieces, x);
   const Span2d<float> heads(heads_.data(), x.rows, n_heads_ * dim_v_);
@@ -144,8 +150,11 @@ Span2d<float> ForwardPass::add_attention(std::size_t index, std::span<const Piec
                   .window = local ? size(config_.sliding_window) : 0,
                   .soft_cap = config_.attention_soft_cap},
                  queries_);
+  done(Stage::kAttention);
   apply(layer.attn_output, heads, branch);
+  done(Stage::kAttentionOutput);
   add_residual(branch, layer.attn_post_norm, x);
+  done(Stage::kResidual);
   return x;
 }
 
@@ -219,7 +228,9 @@ void ForwardPass::add_mlp(const LayerWeights& layer, Span2d<float> x) {
   const Span2d<float> branch(branch_.data(), x.rows, n_embd_);
 
   norm(x, layer.ffn_norm, normed);
+  done(Stage::kNorm);
   apply(layer.gate_up, normed, gate_up);
+  done(Stage::kGateUp);
   for_each_row(x.rows, [&](std::size_t row) {
     const std::span<float> gate = gate_up.row(row).first(n_ff_), up = gate_up.row(row).last(n_ff_);
     if (config_.activation == Activation::kSilu)
@@ -227,8 +238,11 @@ void ForwardPass::add_mlp(const LayerWeights& layer, Span2d<float> x) {
     else
       ops::gelu_tanh_mul(gate, up, gate);
   });
+  done(Stage::kActivation);
   apply(layer.down, product, branch);
+  done(Stage::kDown);
   add_residual(branch, layer.ffn_post_norm, x);
+  done(Stage::kResidual);
 }
 
 void ForwardPass::norm(Span2d<const float> x, std::span<const float> weight,

@@ -46,8 +46,12 @@ class ForwardPass {
   void project(Span2d<const float> hidden, Span2d<float> logits);
 
   Transformer::Observer observer;
+  Transformer::Profiler profiler;
 
  private:
+  void done(Stage stage) const {
+    if (profiler) profiler(stage);
+  }
   struct Row {
     std::size_t piece, position;
   };

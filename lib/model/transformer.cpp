@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 
 #include "model/forward.hpp"
 
@@ -105,6 +106,13 @@ Result<void> check_cols(std::string_view what, std::size_t found, int expected) 
 }
 }  // namespace
 
+std::string_view name(Stage stage) {
+  constexpr std::array<std::string_view, kStages> kNames{
+      "embedding", "norm",       "qkv",  "rope",     "attention", "attention output",
+      "gate, up",  "activation", "down", "residual", "logits"};
+  return kNames[static_cast<std::size_t>(stage)];
+}
+
 Transformer::Transformer(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Transformer::Transformer(Transformer&&) noexcept = default;
 Transformer& Transformer::operator=(Transformer&&) noexcept = default;
@@ -142,6 +150,10 @@ const gguf::File& Transformer::file() const {
 }
 void Transformer::observe(Observer observer) {
   state_->pass.observer = std::move(observer);
+}
+
+void Transformer::profile(Profiler profiler) {
+  state_->pass.profiler = std::move(profiler);
 }
 
 Result<void> Transformer::forward(std::span<const Token> tokens, KvCache& cache,

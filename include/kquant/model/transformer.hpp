@@ -39,6 +39,23 @@ struct Sequence {
   std::size_t outputs = 1;   ///< how many of the last tokens are answered; may be 0
 };
 
+/// What a forward pass consists of, in this order within a layer.
+enum class Stage {
+  kEmbedding,
+  kNorm,
+  kQkv,
+  kRope,  ///< rotation of Q and K, storing K and V
+  kAttention,
+  kAttentionOutput,
+  kGateUp,
+  kActivation,
+  kDown,
+  kResidual,
+  kLogits
+};
+inline constexpr int kStages = 11;
+std::string_view name(Stage stage);
+
 /// A loaded model: hyper-parameters, its weights, and its tokenizer.
 class Transformer {
  public:
@@ -89,6 +106,11 @@ class Transformer {
   /// imatrix is collected. Empty: no calls.
   using Observer = std::function<void(std::string_view tensor, Span2d<const float> x)>;
   void observe(Observer observer);
+
+  /// Called at the end of each stage, which began when the one before it ended; how time is
+  /// measured. Empty: no calls.
+  using Profiler = std::function<void(Stage)>;
+  void profile(Profiler profiler);
 
   struct State;
 
