@@ -92,25 +92,34 @@ void rms_norm(const float* x, const float* weight, std::size_t n, float eps, flo
       out, [&](Floats v, Floats w) __attribute__((always_inline)) { return (v * factors) * w; });
 }
 
+/// Pairs (2i, 2i + 1): (a, b) becomes (a, b) * (cos, cos) + (b, a) * (-sin, sin).
 template <class Isa>
 void rope_normal(float* x, std::size_t n_heads, std::size_t head_dim, const float* cos,
                  const float* sin, std::size_t n_pairs) noexcept {
+  using Floats = typename Isa::Floats;
+  const std::size_t n = 2 * n_pairs;
   for (std::size_t h = 0; h < n_heads; ++h, x += head_dim)
-    for (std::size_t i = 0; i < n_pairs; ++i) {
-      const float a = x[2 * i], b = x[2 * i + 1];
-      x[2 * i] = a * cos[i] - b * sin[i];
-      x[2 * i + 1] = a * sin[i] + b * cos[i];
+    for (std::size_t i = 0; i < n; i += kLanes) {
+      const std::size_t count = n - i < kLanes ? n - i : kLanes;
+      const Floats v = Floats::load(x + i, count, 0.0f);
+      const Floats c = Floats::load(cos + i, count, 0.0f), s = Floats::load(sin + i, count, 0.0f);
+      (v * c + neighbours_swapped(v) * s).store(x + i, count);
     }
 }
 
+/// Pairs (i, i + n_pairs).
 template <class Isa>
 void rope_neox(float* x, std::size_t n_heads, std::size_t head_dim, const float* cos,
                const float* sin, std::size_t n_pairs) noexcept {
+  using Floats = typename Isa::Floats;
   for (std::size_t h = 0; h < n_heads; ++h, x += head_dim)
-    for (std::size_t i = 0; i < n_pairs; ++i) {
-      const float a = x[i], b = x[i + n_pairs];
-      x[i] = a * cos[i] - b * sin[i];
-      x[i + n_pairs] = a * sin[i] + b * cos[i];
+    for (std::size_t i = 0; i < n_pairs; i += kLanes) {
+      const std::size_t count = n_pairs - i < kLanes ? n_pairs - i : kLanes;
+      const Floats a = Floats::load(x + i, count, 0.0f);
+      const Floats b = Floats::load(x + n_pairs + i, count, 0.0f);
+      const Floats c = Floats::load(cos + i, count, 0.0f), s = Floats::load(sin + i, count, 0.0f);
+      (a * c - b * s).store(x + i, count);
+      (a * s + b * c).store(x + n_pairs + i, count);
     }
 }
 
@@ -118,12 +127,14 @@ template <class Isa>
 void softmax(float* x, std::size_t n) noexcept {
   using Floats = typename Isa::Floats;
   if (n == 0) return;
-  float most = x[0];
-  for (std::size_t i = 1; i < n; ++i) most = x[i] > most ? x[i] : most;
-  const Floats maximum = Floats::all(most);
   const float kNothing = -__builtin_inff();
-  Floats acc = Floats::all(0.0f);
+  Floats largest = Floats::all(kNothing);
   std::size_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) largest = larger(Isa::load(x + i), largest);
+  if (i < n) largest = larger(Floats::load(x + i, n - i, kNothing), largest);
+  const Floats maximum = Floats::all(largest.most());
+  Floats acc = Floats::all(0.0f);
+  i = 0;
   for (; i + kLanes <= n; i += kLanes) {
     const Floats e = exponential<Isa>(Isa::load(x + i) - maximum);
     e.store(x + i);
@@ -186,49 +197,6 @@ void scale(float* x, std::size_t n, float factor) noexcept {
       x, x, n, x, [&](Floats v, Floats) __attribute__((always_inline)) { return v * factors; });
 }
 
-template <class F, class Isa>
-void row_dots(const typename F::Element* rows, std::size_t stride, std::size_t n_rows,
-              const float* x, std::size_t n, float* out) noexcept {
-  using Floats = typename Isa::Floats;
-  for (std::size_t r = 0; r < n_rows; ++r, rows += stride) {
-    Floats acc = Floats::all(0.0f);
-    std::size_t i = 0;
-    for (; i + kLanes <= n; i += kLanes) acc = acc + Isa::load(rows + i) * Isa::load(x + i);
-    if (i < n) acc = acc + load_rest<F, Isa>(rows + i, n - i) * load_rest<F32, Isa>(x + i, n - i);
-    out[r] = Isa::reduce_add(acc);
-  }
-}
-
-template <class F, class Isa>
-void add_weighted_rows(const typename F::Element* rows, std::size_t stride, std::size_t n_rows,
-                       const float* weights, std::size_t n, float* y) noexcept {
-  using Floats = typename Isa::Floats;
-  constexpr std::size_t kAtOnce = 4;  // vectors of y that stay in registers
-  std::size_t i = 0;
-  for (; i + kAtOnce * kLanes <= n; i += kAtOnce * kLanes) {
-    Floats acc[kAtOnce];
-    unrolled<kAtOnce>([&]<int kAt>() __attribute__((always_inline)) {
-      acc[kAt] = Isa::load(y + i + kAt * kLanes);
-    });
-    const auto* p = rows + i;
-    for (std::size_t r = 0; r < n_rows; ++r, p += stride) {
-      const Floats weight = Floats::all(weights[r]);
-      unrolled<kAtOnce>([&]<int kAt>() __attribute__((always_inline)) {
-        acc[kAt] = acc[kAt] + weight * Isa::load(p + kAt * kLanes);
-      });
-    }
-    unrolled<kAtOnce>([&]<int kAt>()
-                          __attribute__((always_inline)) { acc[kAt].store(y + i + kAt * kLanes); });
-  }
-  for (; i < n; i += kLanes) {
-    const std::size_t count = n - i < kLanes ? n - i : kLanes;
-    Floats acc = Floats::load(y + i, count, 0.0f);
-    for (std::size_t r = 0; r < n_rows; ++r)
-      acc = acc + Floats::all(weights[r]) * load_rest<F, Isa>(rows + r * stride + i, count);
-    acc.store(y + i, count);
-  }
-}
-
 template <class Isa>
 void halves_of(const float* x, std::size_t n, Half* out) noexcept {
   std::size_t i = 0;
@@ -247,10 +215,6 @@ constexpr FloatOps float_ops() {
           .soft_cap = soft_cap<Isa>,
           .add = add<Isa>,
           .scale = scale<Isa>,
-          .row_dots_f32 = row_dots<F32, Isa>,
-          .row_dots_f16 = row_dots<F16, Isa>,
-          .add_weighted_rows_f32 = add_weighted_rows<F32, Isa>,
-          .add_weighted_rows_f16 = add_weighted_rows<F16, Isa>,
           .to_half = halves_of<Isa>};
 }
 

@@ -2,6 +2,7 @@
 // The kernels of every format for one ISA, generated from the list of formats.
 
 #include "kernels/activations.hpp"
+#include "kernels/attention.hpp"
 #include "kernels/dequantize.hpp"
 #include "kernels/float_ops.hpp"
 #include "kernels/isa/concept.hpp"
@@ -50,6 +51,7 @@ constexpr KernelTable make_table() {
   table.tile[static_cast<int>(ActivationKind::kInt8Per256)] = tile_activations<Isa, 256>;
   table.tile[static_cast<int>(ActivationKind::kInt8Per32)] = tile_activations<Isa, 32>;
   table.floats = float_ops<Isa>();
+  table.attention = attention_ops<Isa>();
   return table;
 }
 

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/attention_ops.hpp"
 #include "kquant/base/half.hpp"
 #include "kquant/dispatch.hpp"
 #include "kquant/format/info.hpp"
@@ -27,14 +28,6 @@ struct FloatOps {
   void (*soft_cap)(float* x, std::size_t n, float cap) noexcept;
   void (*add)(const float* x, std::size_t n, float* y) noexcept;
   void (*scale)(float* x, std::size_t n, float factor) noexcept;
-  void (*row_dots_f32)(const float* rows, std::size_t stride, std::size_t n_rows, const float* x,
-                       std::size_t n, float* out) noexcept;
-  void (*row_dots_f16)(const Half* rows, std::size_t stride, std::size_t n_rows, const float* x,
-                       std::size_t n, float* out) noexcept;
-  void (*add_weighted_rows_f32)(const float* rows, std::size_t stride, std::size_t n_rows,
-                                const float* weights, std::size_t n, float* y) noexcept;
-  void (*add_weighted_rows_f16)(const Half* rows, std::size_t stride, std::size_t n_rows,
-                                const float* weights, std::size_t n, float* y) noexcept;
   void (*to_half)(const float* x, std::size_t n, Half* out) noexcept;
 };
 
@@ -120,6 +113,7 @@ struct KernelTable {
   void (*tile[kActivationKinds])(const float* x, std::size_t x_stride, std::size_t first,
                                  std::size_t count, const TiledActivations& out) noexcept;
   FloatOps floats;
+  AttentionOps attention;
 };
 
 /// The table of the ISA in use (lib/matmul/dispatch.cpp).

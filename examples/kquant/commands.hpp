@@ -32,6 +32,8 @@ inline void check(const Result<void>& result) {
 
 /// --keep-mapped, for commands that run a model.
 void add_load_options(CLI::App& command, LoadOptions& options);
+/// --kv-type
+void add_kv_option(CLI::App& command, KvType& type);
 
 void add_inspect(CLI::App& app);
 void add_quantize(CLI::App& app);

@@ -20,6 +20,16 @@ void kquant::cli::add_load_options(CLI::App& command, LoadOptions& options) {
       "Use the weights where they lie in the file: loads at once, runs slower");
 }
 
+void kquant::cli::add_kv_option(CLI::App& command, KvType& type) {
+  static const std::map<std::string, KvType> kTypes{
+      {"f16", KvType::kF16}, {"f32", KvType::kF32}, {"q8_0", KvType::kQ8_0}};
+  command
+      .add_option("--kv-type", type,
+                  "Keys and values of tokens seen: f16, f32, or q8_0 (half the memory of f16)")
+      ->transform(CLI::CheckedTransformer(kTypes, CLI::ignore_case).description("TYPE"))
+      ->default_str("f16");
+}
+
 int main(int argc, char** argv) {
   using namespace kquant;
   CLI::App app{"kquant: what does each quantization level of a GGUF model cost?"};

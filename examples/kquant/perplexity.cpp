@@ -19,6 +19,7 @@ struct Options {
   int context = 512, chunks = 0, threads = 0;
   bool json = false;
   LoadOptions load;
+  KvType kv_type = KvType::kF16;
 };
 
 nlohmann::ordered_json json_of(const Estimate& e) {
@@ -81,6 +82,7 @@ void perplexity_command(const Options& o) {
     PerplexityOptions options;
     options.context = o.context;
     options.chunks = o.chunks;
+    options.kv_type = o.kv_type;
     options.progress = [&](int done, int total, double so_far) {
       return progress.update(static_cast<std::size_t>(done), static_cast<std::size_t>(total),
                              fmt::format("{:.4f}", so_far));
@@ -109,6 +111,7 @@ void add_perplexity(CLI::App& app) {
   command->add_option("--reference", o->reference, "GGUF model to compare with, run side by side");
   command->add_option("--threads", o->threads, "Threads")->check(CLI::Range(1, 1024));
   add_load_options(*command, o->load);
+  add_kv_option(*command, o->kv_type);
   command->add_flag("--json", o->json, "Result as JSON");
   command->footer(
       "Example:\n  kquant perplexity model-q4.gguf -f test.txt --chunks 20 --reference "

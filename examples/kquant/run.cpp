@@ -22,6 +22,7 @@ struct Options {
   SamplerOptions sampler;
   bool chat = false, stats = false;
   LoadOptions load;
+  KvType kv_type = KvType::kF16;
 };
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -51,7 +52,7 @@ void run(const Options& o) {
         ErrorCode::kOutOfRange,
         fmt::format("the prompt has {} tokens and leaves no room in a context of {}: shorten it{}",
                     n_prompt, capacity, o.context > 0 ? " or raise --ctx" : ""));
-  KvCache cache(model.config(), capacity);
+  KvCache cache(model.config(), capacity, o.kv_type);
   Sampler sampler(o.sampler);
   std::vector<float> logits(static_cast<std::size_t>(model.config().vocab_size));
   const Span2d<float> last(logits.data(), 1, logits.size());
@@ -106,6 +107,7 @@ void add_run(CLI::App& app) {
       ->check(CLI::Range(1, 1 << 24));
   command->add_option("--threads", o->threads, "Threads")->check(CLI::Range(1, 1024));
   add_load_options(*command, o->load);
+  add_kv_option(*command, o->kv_type);
   command->add_flag("--chat", o->chat, "Wrap the prompt in the model's chat template");
   command->add_option("--system", o->system, "System message, with --chat");
   command->add_flag("--stats", o->stats, "Print tokens/s at the end");

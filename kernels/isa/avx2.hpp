@@ -98,6 +98,14 @@ struct Avx2 : X86 {
     };
     return {{high_half(load128(p)), high_half(load128(p + 8))}};
   }
+  KQ_INLINE static Floats load(const std::int8_t* p) {
+    const __m128i codes = load128(p);
+    return {{_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes)),
+             _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_unpackhi_epi64(codes, codes)))}};
+  }
+  KQ_INLINE static Floats multiply_add(Floats acc, Floats a, Floats b) {
+    return {{_mm256_fmadd_ps(a.v[0], b.v[0], acc.v[0]), _mm256_fmadd_ps(a.v[1], b.v[1], acc.v[1])}};
+  }
   KQ_INLINE static void store_half(Floats a, Half* p) {
     for (int h = 0; h < 2; ++h)
       _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8 * h),

@@ -87,6 +87,12 @@ struct Avx512Vnni : X86 {
   KQ_INLINE static Floats load(const BFloat16* p) {
     return {{_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load256(p)), 16))}};
   }
+  KQ_INLINE static Floats load(const std::int8_t* p) {
+    return to_floats(_mm512_cvtepi8_epi32(load128(p)));
+  }
+  KQ_INLINE static Floats multiply_add(Floats acc, Floats a, Floats b) {
+    return {{_mm512_fmadd_ps(a.v[0], b.v[0], acc.v[0])}};
+  }
   KQ_INLINE static void store_half(Floats a, Half* p) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
                         _mm512_cvtps_ph(a.v[0], _MM_FROUND_TO_NEAREST_INT));

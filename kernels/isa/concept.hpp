@@ -47,7 +47,7 @@ concept KernelIsa = requires(const std::uint8_t* p, const std::uint32_t* words,
                              typename I::Words scales, typename I::Sums quarters,
                              typename I::Floats floats, typename I::Octet octet,
                              typename I::Rows::Float row, const Half* half, const BFloat16* bfloat,
-                             Half* half_out) {
+                             const std::int8_t* int8, Half* half_out) {
   { I::kIsa } -> std::convertible_to<Isa>;
   { I::kName } -> std::convertible_to<const char*>;
   { I::kColumns } -> std::convertible_to<int>;  // rows of X that meet a row of W at once: 1, 4, 8
@@ -80,6 +80,10 @@ concept KernelIsa = requires(const std::uint8_t* p, const std::uint32_t* words,
   { I::load(x) } -> std::same_as<typename I::Floats>;
   { I::load(half) } -> std::same_as<typename I::Floats>;
   { I::load(bfloat) } -> std::same_as<typename I::Floats>;
+  { I::load(int8) } -> std::same_as<typename I::Floats>;
+  {
+    I::multiply_add(floats, floats, floats)
+    } -> std::same_as<typename I::Floats>;  // a + b * c, fused
   {I::store_half(floats, half_out)};
   {I::store_codes(floats, codes)};  // integral lanes in -127 … 127 -> int8
   // ((0+8) + (4+12)) + ((2+10) + (6+14)) + the same of odd lanes; see reduce_add in scalar.hpp

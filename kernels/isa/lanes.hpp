@@ -25,11 +25,18 @@ KQ_INLINE void unrolled(const Fn& fn) {
   unrolled_over(std::make_integer_sequence<int, kCount>{}, fn);
 }
 
+/// The compiler's own vector types.
+template <class T, int kCount>
+struct VectorOf {
+  typedef T Type __attribute__((vector_size(sizeof(T) * kCount)));
+};
+
 template <class Unit>
 struct Lanes {
   static constexpr int kUnit = static_cast<int>(sizeof(Unit) / sizeof(float));
   static constexpr int kUnits = kLanes / kUnit;
   static constexpr bool kScalar = kUnit == 1;
+  using Values = typename VectorOf<float, kUnit>::Type;
   Unit v[kUnits];
 
   KQ_INLINE static Lanes all(float x) {
@@ -47,8 +54,9 @@ struct Lanes {
     }
     return r;
   }
-  /// The first n < 16 lanes from memory, `fill` elsewhere.
+  /// The first n <= 16 lanes from memory, `fill` elsewhere.
   KQ_INLINE static Lanes load(const float* p, std::size_t n, float fill) {
+    if (n == kLanes) return load(p);
     float padded[kLanes];
     for (std::size_t i = 0; i < kLanes; ++i) padded[i] = i < n ? p[i] : fill;
     return load(padded);
@@ -62,6 +70,7 @@ struct Lanes {
     }
   }
   KQ_INLINE void store(float* p, std::size_t n) const {
+    if (n == kLanes) return store(p);
     float padded[kLanes];
     store(padded);
     for (std::size_t i = 0; i < n; ++i) p[i] = padded[i];
@@ -107,9 +116,36 @@ struct Lanes {
     }
     return r;
   }
+  /// a > b ? a : b
   KQ_INLINE friend Lanes larger(Lanes a, Lanes b) { return where_greater(a, b, a, b); }
   KQ_INLINE friend Lanes magnitude(Lanes a) {
     return where_greater(a, all(0.0f), a, all(0.0f) - a);
+  }
+
+  /// Lanes 1, 0, 3, 2, …
+  KQ_INLINE friend Lanes neighbours_swapped(Lanes a) {
+    Lanes r;
+    if constexpr (kScalar)
+      for (int i = 0; i < kUnits; ++i) r.v[i] = a.v[i ^ 1];
+    else
+      for (int i = 0; i < kUnits; ++i)
+        r.v[i] = swapped(a.v[i], std::make_integer_sequence<int, kUnit>{});
+    return r;
+  }
+
+  KQ_INLINE float first() const {
+    float lanes[kLanes];
+    store(lanes);
+    return lanes[0];
+  }
+  /// The largest lane, NaN left out where others are left.
+  KQ_INLINE float most() const {
+    float lanes[kLanes];
+    store(lanes);
+    for (int width = kLanes / 2; width > 0; width /= 2)
+      for (int i = 0; i < width; ++i)
+        lanes[i] = lanes[i] > lanes[i + width] ? lanes[i] : lanes[i + width];
+    return lanes[0];
   }
 
   /// 2^n, where the lanes are n + 1.5 * 2^23 and -127 < n < 128: n then lies in the low bits of
@@ -128,6 +164,14 @@ struct Lanes {
       }
     }
     return r;
+  }
+
+ private:
+  template <int... kIndex>
+  KQ_INLINE static Unit swapped(Unit a, std::integer_sequence<int, kIndex...>) {
+    const auto values = Values(typename Unit::register_type(a));
+    return Unit(
+        typename Unit::register_type(__builtin_shufflevector(values, values, (kIndex ^ 1)...)));
   }
 };
 

@@ -157,6 +157,18 @@ struct NeonWith {
     };
     return {{four(0), four(1), four(2), four(3)}};
   }
+  KQ_INLINE static Floats load(const std::int8_t* p) {
+    const int16x8_t low = vmovl_s8(vld1_s8(p)), high = vmovl_s8(vld1_s8(p + 8));
+    const auto four = [](int16x4_t v) __attribute__((always_inline)) {
+      return vcvtq_f32_s32(vmovl_s16(v));
+    };
+    return {{four(vget_low_s16(low)), four(vget_high_s16(low)), four(vget_low_s16(high)),
+             four(vget_high_s16(high))}};
+  }
+  KQ_INLINE static Floats multiply_add(Floats acc, Floats a, Floats b) {
+    for (int i = 0; i < 4; ++i) acc.v[i] = vfmaq_f32(acc.v[i], a.v[i], b.v[i]);
+    return acc;
+  }
   KQ_INLINE static void store_half(Floats a, Half* p) {
     for (int i = 0; i < 4; ++i)
       vst1_u16(reinterpret_cast<std::uint16_t*>(p) + 4 * i,

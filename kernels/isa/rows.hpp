@@ -17,15 +17,11 @@
 
 #include <cstdint>
 
+#include "kernels/isa/lanes.hpp"
 #include "kquant/base/half.hpp"
 #include "kquant/base/macros.hpp"
 
 namespace kquant::kernels {
-
-template <class T, int kCount>
-struct VectorOf {
-  typedef T Type __attribute__((vector_size(sizeof(T) * kCount)));
-};
 
 template <int kRowsInRegister>
 struct RowVectors {

@@ -131,6 +131,16 @@ struct Scalar {
     for (int i = 0; i < 16; ++i) r.v[i] = kquant::to_float(p[i]);
     return r;
   }
+  KQ_INLINE static Floats load(const std::int8_t* p) {
+    Floats r;
+    for (int i = 0; i < 16; ++i) r.v[i] = static_cast<float>(p[i]);
+    return r;
+  }
+  KQ_INLINE static Floats multiply_add(const Floats& acc, const Floats& a, const Floats& b) {
+    Floats r;
+    for (int i = 0; i < 16; ++i) r.v[i] = __builtin_fmaf(a.v[i], b.v[i], acc.v[i]);
+    return r;
+  }
   KQ_INLINE static void store_half(const Floats& a, Half* p) {
     for (int i = 0; i < 16; ++i) p[i] = kquant::to_half(a.v[i]);
   }

@@ -17,9 +17,9 @@ constexpr std::size_t kSlice = 64;
 /// One model reading window after window.
 class Reader {
  public:
-  Reader(Transformer& model, std::size_t context, std::size_t scored)
+  Reader(Transformer& model, std::size_t context, std::size_t scored, KvType kv_type)
       : model_(model),
-        cache_(model.config(), static_cast<int>(context)),
+        cache_(model.config(), static_cast<int>(context), kv_type),
         scored_(scored),
         hidden_(scored * width(model.config().n_embd)),
         logits_(std::min(kSlice, scored) * width(model.config().vocab_size)) {}
@@ -106,9 +106,9 @@ Result<PerplexityResult> perplexity(Transformer& model, std::string_view text,
 
   const std::size_t context = windows->context();
   const std::size_t first = context / 2, scored = context - 1 - first;
-  Reader reader(model, context, scored);
+  Reader reader(model, context, scored, options.kv_type);
   std::optional<Reader> reference_reader;
-  if (reference) reference_reader.emplace(*reference, context, scored);
+  if (reference) reference_reader.emplace(*reference, context, scored, KvType::kF16);
 
   std::vector<Comparison> scores;
   for (std::size_t i = 0; i < windows->count(); ++i) {

@@ -18,16 +18,18 @@ inline void rms_norm(std::span<const float> x, std::span<const float> weight, fl
   kernels::table().floats.rms_norm(x.data(), weight.data(), x.size(), eps, out.data());
 }
 
-/// Rotates pairs (2i, 2i + 1) of each head by the angle whose cosine and sine are cos[i], sin[i].
-/// `heads` holds whole heads of head_dim; dimensions from 2 * cos.size() on stay as they are.
+/// Rotates pairs (2i, 2i + 1) of each head by an angle: `cos` holds each cosine twice, `sin` each
+/// sine twice, the first one negated. `heads` holds whole heads of head_dim; dimensions from
+/// cos.size() on stay as they are.
 inline void rope_normal(std::span<float> heads, std::size_t head_dim, std::span<const float> cos,
                         std::span<const float> sin) {
-  assert(heads.size() % head_dim == 0 && 2 * cos.size() <= head_dim && cos.size() == sin.size());
+  assert(heads.size() % head_dim == 0 && cos.size() <= head_dim && cos.size() == sin.size());
   kernels::table().floats.rope_normal(heads.data(), heads.size() / head_dim, head_dim, cos.data(),
-                                      sin.data(), cos.size());
+                                      sin.data(), cos.size() / 2);
 }
 
-/// As rope_normal, on pairs (i, i + cos.size()).
+/// Rotates pairs (i, i + cos.size()) of each head by the angle whose cosine and sine are cos[i],
+/// sin[i]; dimensions from 2 * cos.size() on stay as they are.
 inline void rope_neox(std::span<float> heads, std::size_t head_dim, std::span<const float> cos,
                       std::span<const float> sin) {
   assert(heads.size() % head_dim == 0 && 2 * cos.size() <= head_dim && cos.size() == sin.size());
@@ -67,29 +69,6 @@ inline void add(std::span<const float> x, std::span<float> y) {
 /// x *= factor
 inline void scale(std::span<float> x, float factor) {
   kernels::table().floats.scale(x.data(), x.size(), factor);
-}
-
-/// out[r] = rows[r] . x for out.size() rows, `stride` elements apart: q k^T over a KV cache.
-inline void row_dots(const float* rows, std::size_t stride, std::span<const float> x,
-                     std::span<float> out) {
-  kernels::table().floats.row_dots_f32(rows, stride, out.size(), x.data(), x.size(), out.data());
-}
-inline void row_dots(const Half* rows, std::size_t stride, std::span<const float> x,
-                     std::span<float> out) {
-  kernels::table().floats.row_dots_f16(rows, stride, out.size(), x.data(), x.size(), out.data());
-}
-
-/// y += sum over r of weights[r] * rows[r], rows `stride` elements apart: the values of attention.
-/// One weight: axpy.
-inline void add_weighted_rows(const float* rows, std::size_t stride, std::span<const float> weights,
-                              std::span<float> y) {
-  kernels::table().floats.add_weighted_rows_f32(rows, stride, weights.size(), weights.data(),
-                                                y.size(), y.data());
-}
-inline void add_weighted_rows(const Half* rows, std::size_t stride, std::span<const float> weights,
-                              std::span<float> y) {
-  kernels::table().floats.add_weighted_rows_f16(rows, stride, weights.size(), weights.data(),
-                                                y.size(), y.data());
 }
 
 /// Rounds to binary16, to nearest, ties to even.

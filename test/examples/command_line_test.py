@@ -85,6 +85,9 @@ class CommandLine(unittest.TestCase):
         once = self.ok("run", out, "-p", "Question:", "-n", 12, "--seed", 7)
         self.assertEqual(once, self.ok("run", out, "-p", "Question:", "-n", 12, "--seed", 7))
         self.assertTrue(once.startswith("Question:"))
+        eighth = json.loads(self.ok("perplexity", out, "-f", TEXT, "--chunks", 2, "--kv-type", "q8_0", "--json"))
+        self.assertNotEqual(eighth["perplexity"], result["perplexity"])
+        self.assertAlmostEqual(eighth["perplexity"] / result["perplexity"], 1, places=1)
 
     def test_bytes_do_not_depend_on_threads(self):
         files = [self.dir / f"t{n}.gguf" for n in (1, 2, 3)]

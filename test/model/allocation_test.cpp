@@ -54,6 +54,19 @@ TEST_CASE("decoding allocates nothing after its first step") {
     const long last = allocations;
     CHECK(good);
     CHECK(last == first);
+
+    std::vector<KvCache> caches;
+    for (int i = 0; i < 3; ++i) caches.emplace_back(model.config(), 200);
+    std::vector<Sequence> batch;
+    for (KvCache& each : caches) batch.push_back({token, &each});
+    logits.resize(3 * 128);
+    const auto batch_step = [&] { return model.forward_batch(batch, {logits.data(), 3, 128}); };
+    REQUIRE(batch_step());
+    const long first_of_batch = allocations;
+    for (int i = 0; i < 150; ++i) good = good && batch_step();
+    const long last_of_batch = allocations;
+    CHECK(good);
+    CHECK(last_of_batch == first_of_batch);
   }
 }
 

@@ -56,6 +56,9 @@ TEST_CASE("logits of every architecture are those of its reference implementatio
     const double rounding = rms_error(prefill(model, expected, KvType::kF16), logits);
     CHECK(rounding < 0.01);
     CHECK(rounding > 0);
+    const double rounding8 = rms_error(prefill(model, expected, KvType::kQ8_0), logits);
+    CHECK(rounding8 < 0.05);
+    CHECK(rounding8 > rounding);
   }
 }
 
@@ -65,7 +68,7 @@ TEST_CASE("prefill, decoding and any split of a prompt give the same bits") {
     Transformer model = load_fixture(expected.gguf);
     const std::size_t vocab_size = expected.logits[0].size();
     INFO(name);
-    for (const KvType type : {KvType::kF16, KvType::kF32}) {
+    for (const KvType type : {KvType::kF16, KvType::kF32, KvType::kQ8_0}) {
       const std::vector<float> whole = prefill(model, expected, type);
       for (const std::size_t step : {1u, 5u, 27u}) {
         KvCache cache(model.config(), expected.n_ctx, type);
@@ -170,8 +173,10 @@ TEST_CASE("calls that cannot be answered are errors and leave the cache alone") 
 
 TEST_CASE("a cache takes memory for what it was asked to hold") {
   Transformer model = load_fixture("llama3.gguf");  // 2 layers, 2 KV heads of 16 + 16
-  CHECK(KvCache(model.config(), 100).bytes() == 100 * 2 * 2 * 32 * 2);
-  CHECK(KvCache(model.config(), 100, KvType::kF32).bytes() == 100 * 2 * 2 * 32 * 4);
+  // Keys for 112 tokens, values for 100.
+  CHECK(KvCache(model.config(), 100).bytes() == (112 + 100) * 2 * 2 * 16 * 2);
+  CHECK(KvCache(model.config(), 100, KvType::kF32).bytes() == (112 + 100) * 2 * 2 * 16 * 4);
+  CHECK(KvCache(model.config(), 100, KvType::kQ8_0).bytes() == (112 + 100) * 2 * 2 * 34);
   KvCache cache(model.config(), 8);
   cache.truncate(5);
   CHECK(cache.size() == 0);

@@ -14,8 +14,9 @@
 namespace kquant {
 
 struct PerplexityOptions {
-  int context = 512;  ///< tokens a window
-  int chunks = 0;     ///< windows at most; 0: all of the text
+  int context = 512;              ///< tokens a window
+  int chunks = 0;                 ///< windows at most; 0: all of the text
+  KvType kv_type = KvType::kF16;  ///< of the model; the reference has kF16
   /// After each window; return false to stop (kInvalidArgument "interrupted").
   std::function<bool(int done, int total, double perplexity)> progress = {};
 };
