@@ -5,8 +5,10 @@
 //     layer 0                                             | layer 1 ...
 //     K: head 0: token 0 .. capacity - 1 | head 1 ... | V: head 0 ...
 
+#include <algorithm>
 #include <cassert>
 #include <cstddef>
+#include <tuple>
 
 #include "kquant/base/half.hpp"
 #include "kquant/model/kv_cache.hpp"
@@ -15,11 +17,26 @@ namespace kquant {
 
 class CacheAccess {
  public:
-  explicit CacheAccess(KvCache& cache) : cache_(cache) {}
+  explicit CacheAccess(const KvCache& cache) : cache_(cache) {}
 
   bool fits(const Config& config) const {
     return cache_.n_layers_ == config.n_layers && cache_.n_kv_heads_ == config.n_kv_heads &&
            cache_.head_dim_k_ == config.head_dim_k && cache_.head_dim_v_ == config.head_dim_v;
+  }
+
+  bool same_shape(const CacheAccess& other) const {
+    const auto shape = [](const KvCache& c) {
+      return std::tuple(c.n_layers_, c.n_kv_heads_, c.head_dim_k_, c.head_dim_v_, c.type_);
+    };
+    return shape(cache_) == shape(other.cache_);
+  }
+
+  /// Overwrites the first `tokens` tokens of this cache with those of `from`, of the same shape.
+  void copy_tokens(const CacheAccess& from, std::size_t tokens) const {
+    if (cache_.type_ == KvType::kF16)
+      copy_tokens<Half>(from, tokens);
+    else
+      copy_tokens<float>(from, tokens);
   }
 
   /// capacity x head_dim_k. T: Half or float, as the cache's type says.
@@ -33,13 +50,38 @@ class CacheAccess {
     return at<T>(layer) + (n_kv_heads() * head_dim_k() + head * head_dim_v()) * capacity();
   }
 
+  /// Where head_dim_k (head_dim_v) elements of one token go.
+  std::byte* key(std::size_t layer, std::size_t head, std::size_t token) const {
+    const std::size_t at = token * head_dim_k();
+    return cache_.type_ == KvType::kF16
+               ? reinterpret_cast<std::byte*>(keys<Half>(layer, head) + at)
+               : reinterpret_cast<std::byte*>(keys<float>(layer, head) + at);
+  }
+  std::byte* value(std::size_t layer, std::size_t head, std::size_t token) const {
+    const std::size_t at = token * head_dim_v();
+    return cache_.type_ == KvType::kF16
+               ? reinterpret_cast<std::byte*>(values<Half>(layer, head) + at)
+               : reinterpret_cast<std::byte*>(values<float>(layer, head) + at);
+  }
+
   std::size_t capacity() const { return static_cast<std::size_t>(cache_.capacity_); }
   std::size_t n_kv_heads() const { return static_cast<std::size_t>(cache_.n_kv_heads_); }
   std::size_t head_dim_k() const { return static_cast<std::size_t>(cache_.head_dim_k_); }
   std::size_t head_dim_v() const { return static_cast<std::size_t>(cache_.head_dim_v_); }
-  void advance(std::size_t tokens) { cache_.size_ += static_cast<int>(tokens); }
+  static void advance(KvCache& cache, std::size_t tokens) {
+    cache.size_ += static_cast<int>(tokens);
+  }
 
  private:
+  template <class T>
+  void copy_tokens(const CacheAccess& from, std::size_t tokens) const {
+    for (std::size_t layer = 0; layer < static_cast<std::size_t>(cache_.n_layers_); ++layer)
+      for (std::size_t head = 0; head < n_kv_heads(); ++head) {
+        std::copy_n(from.keys<T>(layer, head), tokens * head_dim_k(), keys<T>(layer, head));
+        std::copy_n(from.values<T>(layer, head), tokens * head_dim_v(), values<T>(layer, head));
+      }
+  }
+
   template <class T>
   T* at(std::size_t layer) const {
     assert(sizeof(T) == (cache_.type_ == KvType::kF16 ? sizeof(Half) : sizeof(float)));
@@ -47,7 +89,7 @@ class CacheAccess {
     return reinterpret_cast<T*>(cache_.storage_.get()) + layer * layer_size;
   }
 
-  KvCache& cache_;
+  const KvCache& cache_;
 };
 
 }  // namespace kquant

@@ -20,11 +20,12 @@ void for_each_row(std::size_t rows, const Fn& fn) {
   for (std::size_t row = 0; row < rows; ++row) fn(row);
 }
 
-void store(std::span<const float> x, Half* out) {
-  ops::to_half(x, {out, x.size()});
-}
-void store(std::span<const float> x, float* out) {
-  std::ranges::copy(x, out);
+/// Of one head of one token.
+void store(std::span<const float> x, KvType type, std::byte* out) {
+  if (type == KvType::kF16)
+    ops::to_half(x, {reinterpret_cast<Half*>(out), x.size()});
+  else
+    std::ranges::copy(x, reinterpret_cast<float*>(out));
 }
 
 }  // namespace
@@ -39,10 +40,11 @@ ForwardPass::ForwardPass(const Config& config, Weights weights)
       dim_k_(size(config.head_dim_k)),
       dim_v_(size(config.head_dim_v)) {
   const bool plain = !weights_.rope_freqs.empty();
-  rope_ = global_frequencies(config_, plain ? weights_.rope_freqs : weights_.rope_factors_short);
-  rope_long_ =
-      global_frequencies(config_, plain ? weights_.rope_freqs : weights_.rope_factors_long);
-  rope_local_ = local_frequencies(config_);
+  rope_ = RopeTable(
+      global_frequencies(config_, plain ? weights_.rope_freqs : weights_.rope_factors_short));
+  rope_long_ = RopeTable(
+      global_frequencies(config_, plain ? weights_.rope_freqs : weights_.rope_factors_long));
+  rope_local_ = RopeTable(local_frequencies(config_));
 }
 
 void ForwardPass::reserve(std::size_t tokens) {
@@ -57,25 +59,42 @@ void ForwardPass::reserve(std::size_t tokens) {
   grow(gate_up_, 2 * n_ff_);
 }
 
-Span2d<const float> ForwardPass::run(std::span<const Token> tokens, KvCache& cache,
-                                     std::size_t n_hidden) {
-  const std::size_t n = tokens.size();
-  assert(n <= kChunk && n_hidden <= n);
-  reserve(n);
-  const bool is_long = cache.capacity() > config_.original_context_length;
-  table_.fill(is_long ? rope_long_ : rope_, size(cache.size()), n);
-  if (config_.sliding_window > 0) table_local_.fill(rope_local_, size(cache.size()), n);
+RopeTable& ForwardPass::table_of(const KvCache& cache, bool local) {
+  if (local) return rope_local_;
+  return cache.capacity() > config_.original_context_length ? rope_long_ : rope_;
+}
 
-  CacheAccess access(cache);
-  const Span2d<float> x(x_.data(), n, n_embd_);
-  embed(tokens, x);
+/// Notes what piece and position each row of the chunk has.
+void ForwardPass::place(std::span<const Piece> pieces) {
+  rows_.clear();
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    const KvCache& cache = *pieces[i].cache;
+    const std::size_t begin = size(cache.size()), end = begin + pieces[i].tokens.size();
+    for (std::size_t position = begin; position < end; ++position) rows_.push_back({i, position});
+    table_of(cache, false).extend(end, size(cache.capacity()));
+    if (config_.sliding_window > 0) table_of(cache, true).extend(end, size(cache.capacity()));
+  }
+}
+
+Span2d<const float> ForwardPass::run(std::span<const Piece> pieces) {
+  place(pieces);
+  const std::size_t n = rows_.size();
+  assert(n <= kChunk);
+  reserve(n);
+
+  Span2d<float> x(x_.data(), n, n_embd_);
+  embed(pieces, x);
   for (std::size_t i = 0; i < weights_.layers.size(); ++i) {
-    add_attention(i, access, cache, x);
+    // What nobody asked for is not computed beyond its keys and values in the last layer; but an
+    // observer wants to see all there is.
+    const bool only_outputs = i + 1 == weights_.layers.size() && !observer;
+    x = add_attention(i, pieces, x, only_outputs);
     add_mlp(weights_.layers[i], x);
   }
-  access.advance(n);
-  const Span2d<float> hidden(normed_.data(), n_hidden, n_embd_);
-  norm(x.middle_rows(n - n_hidden, n_hidden), weights_.output_norm, hidden);
+  for (const Piece& piece : pieces) CacheAccess::advance(*piece.cache, piece.tokens.size());
+  if (observer) x = keep_outputs(pieces, x);
+  const Span2d<float> hidden(normed_.data(), x.rows, n_embd_);
+  norm(x, weights_.output_norm, hidden);
   return hidden;
 }
 
@@ -86,9 +105,11 @@ void ForwardPass::project(Span2d<const float> hidden, Span2d<float> logits) {
                  [&](std::size_t row) { ops::soft_cap(logits.row(row), config_.logit_soft_cap); });
 }
 
-void ForwardPass::embed(std::span<const Token> tokens, Span2d<float> x) {
-  for_each_row(tokens.size(), [&](std::size_t row) {
-    dequantize_rows(weights_.embedding.matrices.front(), size(tokens[row]), x.middle_rows(row, 1));
+void ForwardPass::embed(std::span<const Piece> pieces, Span2d<float> x) {
+  for_each_row(x.rows, [&](std::size_t row) {
+    const auto& [piece, position] = rows_[row];
+    const Token token = pieces[piece].tokens[position - size(pieces[piece].cache->size())];
+    dequantize_rows(weights_.embedding.matrices.front(), size(token), x.middle_rows(row, 1));
     if (config_.embedding_scale != 1) ops::scale(x.row(row), config_.embedding_scale);
   });
 }
@@ -109,62 +130,91 @@ void ForwardPass::apply(const Projection& projection, Span2d<const float> x, Spa
     for_each_row(y.rows, [&](std::size_t row) { ops::add(projection.bias, y.row(row)); });
 }
 
-void ForwardPass::add_attention(std::size_t index, CacheAccess& access, const KvCache& cache,
-                                Span2d<float> x) {
+Span2d<float> ForwardPass::add_attention(std::size_t index, std::span<const Piece> pieces,
+                                         Span2d<float> x, bool only_outputs) {
   const LayerWeights& layer = weights_.layers[index];
-  const std::size_t n = x.rows;
-  const Span2d<float> normed(normed_.data(), n, n_embd_);
-  const Span2d<float> qkv(qkv_.data(), n, n_heads_ * dim_k_ + n_kv_heads_ * (dim_k_ + dim_v_));
-  const Span2d<float> heads(heads_.data(), n, n_heads_ * dim_v_);
-  const Span2d<float> branch(branch_.data(), n, n_embd_);
-
+  const Span2d<float> normed(normed_.data(), x.rows, n_embd_);
+  const Span2d<float> qkv(qkv_.data(), x.rows, n_heads_ * dim_k_ + n_kv_heads_ * (dim_k_ + dim_v_));
   norm(x, layer.attn_norm, normed);
   apply(layer.qkv, normed, qkv);
-  if (cache.type() == KvType::kF16)
-    attend<Half>(index, access, size(cache.size()), qkv, heads);
-  else
-    attend<float>(index, access, size(cache.size()), qkv, heads);
+  rotate_and_store(index, pieces, qkv);
+
+  if (only_outputs) x = keep_outputs(pieces, x);
+  const Span2d<float> heads(heads_.data(), x.rows, n_heads_ * dim_v_);
+  const Span2d<float> branch(branch_.data(), x.rows, n_embd_);
+  list_queries(pieces, only_outputs, qkv, heads);
+  const bool local = config_.layer_is_local[index];
+  attention_.run({.layer = index,
+                  .n_heads = n_heads_,
+                  .window = local ? size(config_.sliding_window) : 0,
+                  .soft_cap = config_.attention_soft_cap},
+                 queries_);
   apply(layer.attn_output, heads, branch);
   add_residual(branch, layer.attn_post_norm, x);
+  return x;
 }
 
-template <class T>
-void ForwardPass::attend(std::size_t index, CacheAccess& access, std::size_t position,
-                         Span2d<float> qkv, Span2d<float> out) {
+/// Moves the wanted rows of each piece together.
+Span2d<float> ForwardPass::keep_outputs(std::span<const Piece> pieces, Span2d<float> x) {
+  std::size_t kept = 0, end = 0;
+  for (const Piece& piece : pieces) {
+    end += piece.tokens.size();
+    for (std::size_t row = end - piece.outputs; row < end; ++row, ++kept)
+      if (row != kept) std::ranges::copy(x.row(row), x.row(kept).begin());
+  }
+  return x.middle_rows(0, kept);
+}
+
+/// queries_ = the queries of each piece, or of its wanted rows only; `out` has just these rows.
+void ForwardPass::list_queries(std::span<const Piece> pieces, bool only_outputs, Span2d<float> qkv,
+                               Span2d<float> out) {
+  const Span2d<const float> q(qkv.data, qkv.rows, n_heads_ * dim_k_, qkv.stride);
+  queries_.clear();
+  std::size_t end = 0, done = 0;
+  for (const Piece& piece : pieces) {
+    const std::size_t rows = only_outputs ? piece.outputs : piece.tokens.size();
+    end += piece.tokens.size();
+    queries_.push_back({.cache = piece.cache,
+                        .first_position = size(piece.cache->size()) + piece.tokens.size() - rows,
+                        .q = q.middle_rows(end - rows, rows),
+                        .out = out.middle_rows(done, rows)});
+    done += rows;
+  }
+}
+
+void ForwardPass::rotate_and_store(std::size_t index, std::span<const Piece> pieces,
+                                   Span2d<float> qkv) {
   const LayerWeights& layer = weights_.layers[index];
   const bool local = config_.layer_is_local[index];
-  const RopeTable& table = local ? table_local_ : table_;
   const std::size_t q_width = n_heads_ * dim_k_, k_width = n_kv_heads_ * dim_k_;
 
-  const auto rotate = [&](std::span<float> heads, std::span<const float> weight, std::size_t row) {
+  const auto rotate = [&](std::span<float> heads, std::span<const float> weight,
+                          const RopeTable& table, std::size_t position) {
     if (!weight.empty())
       for (std::size_t at = 0; at < heads.size(); at += dim_k_)
         ops::rms_norm(heads.subspan(at, dim_k_), weight, config_.norm_eps,
                       heads.subspan(at, dim_k_));
     if (config_.rope_layout == RopeLayout::kNormal)
-      ops::rope_normal(heads, dim_k_, table.cos(row), table.sin(row));
+      ops::rope_normal(heads, dim_k_, table.cos(position), table.sin(position));
     else
-      ops::rope_neox(heads, dim_k_, table.cos(row), table.sin(row));
+      ops::rope_neox(heads, dim_k_, table.cos(position), table.sin(position));
   };
   for_each_row(qkv.rows, [&](std::size_t row) {
+    const auto& [piece, position] = rows_[row];
+    const KvCache& cache = *pieces[piece].cache;
+    const RopeTable& table = table_of(cache, local);
     const std::span<float> q = qkv.row(row).first(q_width);
     const std::span<float> k = qkv.row(row).subspan(q_width, k_width);
     const std::span<float> v = qkv.row(row).subspan(q_width + k_width);
-    rotate(q, layer.q_norm, row);
-    rotate(k, layer.k_norm, row);
+    rotate(q, layer.q_norm, table, position);
+    rotate(k, layer.k_norm, table, position);
     ops::scale(q, config_.attention_scale);
+    const CacheAccess access(cache);
     for (std::size_t head = 0; head < n_kv_heads_; ++head) {
-      const std::size_t token = position + row;
-      store(k.subspan(head * dim_k_, dim_k_), access.keys<T>(index, head) + token * dim_k_);
-      store(v.subspan(head * dim_v_, dim_v_), access.values<T>(index, head) + token * dim_v_);
+      store(k.subspan(head * dim_k_, dim_k_), cache.type(), access.key(index, head, position));
+      store(v.subspan(head * dim_v_, dim_v_), cache.type(), access.value(index, head, position));
     }
   });
-  const Span2d<const float> q(qkv.data, qkv.rows, q_width, qkv.stride);
-  const Attention::Shape shape{.layer = index,
-                               .n_heads = n_heads_,
-                               .window = local ? size(config_.sliding_window) : 0,
-                               .soft_cap = config_.attention_soft_cap};
-  attention_.run<T>(access, shape, q, position, out);
 }
 
 void ForwardPass::add_mlp(const LayerWeights& layer, Span2d<float> x) {

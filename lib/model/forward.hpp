@@ -22,17 +22,25 @@
 
 namespace kquant {
 
+/// Consecutive tokens of one sequence: some rows of a chunk.
+struct Piece {
+  std::span<const Token> tokens;
+  KvCache* cache;       ///< to be appended to; no two pieces have the same
+  std::size_t outputs;  ///< last tokens whose hidden states are wanted
+};
+
 class ForwardPass {
  public:
-  /// Long prompts go through in chunks of this many tokens, which bounds the scratch memory.
+  /// Long prompts and large batches go through in chunks of this many tokens, which bounds the
+  /// scratch memory.
   static constexpr std::size_t kChunk = 512;
 
   ForwardPass(const Config& config, Weights weights);
 
-  /// Runs at most kChunk tokens and appends them to the cache. Result: the final norm of the last
-  /// `n_hidden` of them, valid until the next call. Preconditions: the cache fits and has room,
-  /// token ids are within the vocabulary.
-  Span2d<const float> run(std::span<const Token> tokens, KvCache& cache, std::size_t n_hidden);
+  /// Runs a chunk, at most kChunk tokens in all, and appends each piece to its cache. Result: the
+  /// final norm of the wanted rows of each piece, one after the other, valid until the next call.
+  /// Preconditions: the caches fit and have room, token ids are within the vocabulary.
+  Span2d<const float> run(std::span<const Piece> pieces);
 
   /// logits = soft_cap(W_output hidden), M x vocab_size.
   void project(Span2d<const float> hidden, Span2d<float> logits);
@@ -40,14 +48,21 @@ class ForwardPass {
   Transformer::Observer observer;
 
  private:
+  struct Row {
+    std::size_t piece, position;
+  };
+  void place(std::span<const Piece> pieces);
   void reserve(std::size_t tokens);
-  void embed(std::span<const Token> tokens, Span2d<float> x);
+  void embed(std::span<const Piece> pieces, Span2d<float> x);
   void apply(const Projection& projection, Span2d<const float> x, Span2d<float> y);
-  void add_attention(std::size_t index, CacheAccess& access, const KvCache& cache, Span2d<float> x);
+  Span2d<float> add_attention(std::size_t index, std::span<const Piece> pieces, Span2d<float> x,
+                              bool only_outputs);
   void add_mlp(const LayerWeights& layer, Span2d<float> x);
-  template <class T>
-  void attend(std::size_t index, CacheAccess& access, std::size_t position, Span2d<float> qkv,
-              Span2d<float> out);
+  void rotate_and_store(std::size_t index, std::span<const Piece> pieces, Span2d<float> qkv);
+  void list_queries(std::span<const Piece> pieces, bool only_outputs, Span2d<float> qkv,
+                    Span2d<float> out);
+  static Span2d<float> keep_outputs(std::span<const Piece> pieces, Span2d<float> x);
+  RopeTable& table_of(const KvCache& cache, bool local);
   /// out = norm(x), row by row.
   void norm(Span2d<const float> x, std::span<const float> weight, Span2d<float> out) const;
   /// x += y, or norm(y) where there is a post-norm.
@@ -56,12 +71,13 @@ class ForwardPass {
   Config config_;
   Weights weights_;
   std::size_t n_embd_, n_ff_, n_heads_, n_kv_heads_, dim_k_, dim_v_;
-  RopeFrequencies rope_, rope_long_, rope_local_;
+  RopeTable rope_, rope_long_, rope_local_;
 
   // Scratch, grown to the largest chunk seen: no allocation from the second decoding step on.
-  RopeTable table_, table_local_;
   Attention attention_;
   MatmulWorkspace workspace_;
+  std::vector<Row> rows_;
+  std::vector<Attention::Queries> queries_;
   std::vector<float> x_, normed_, qkv_, heads_, branch_, gate_up_;
 };
 

@@ -1,8 +1,10 @@
 #include "kquant/model/kv_cache.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
-#include "kquant/base/half.hpp"
+#include "model/cache_access.hpp"
 
 namespace kquant {
 
@@ -20,6 +22,28 @@ std::size_t KvCache::bytes() const {
   return element * static_cast<std::size_t>(n_layers_) * static_cast<std::size_t>(capacity_) *
          static_cast<std::size_t>(n_kv_heads_) *
          static_cast<std::size_t>(head_dim_k_ + head_dim_v_);
+}
+
+Result<void> KvCache::copy_prefix(const KvCache& from, int size) {
+  const CacheAccess source(from), target(*this);
+  if (!target.same_shape(source))
+    return fail(ErrorCode::kInvalidArgument,
+                "copy of a prefix: the caches are of different models or types");
+  if (size < 0 || size > from.size_)
+    return fail(
+        ErrorCode::kOutOfRange,
+        fmt::format("copy of a prefix: {} tokens of a cache that holds {}", size, from.size_));
+  if (size > capacity_)
+    return fail(ErrorCode::kOutOfRange,
+                fmt::format("copy of a prefix: {} tokens into a cache with a capacity of {}", size,
+                            capacity_));
+  if (this == &from) {
+    truncate(size);
+    return {};
+  }
+  target.copy_tokens(source, static_cast<std::size_t>(size));
+  size_ = size;
+  return {};
 }
 
 void KvCache::truncate(int size) {

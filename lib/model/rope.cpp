@@ -49,17 +49,15 @@ RopeFrequencies local_frequencies(const Config& config) {
   return plain_frequencies(config, config.rope_base_local, config.rope_scale_local);
 }
 
-void RopeTable::fill(const RopeFrequencies& rope, std::size_t first_position, std::size_t count) {
-  pairs_ = rope.frequencies.size();
-  if (cos_.size() < count * pairs_) {
-    cos_.resize(count * pairs_);
-    sin_.resize(count * pairs_);
-  }
-  for (std::size_t i = 0; i < count; ++i)
-    for (std::size_t pair = 0; pair < pairs_; ++pair) {
-      const double angle = static_cast<double>(first_position + i) * rope.frequencies[pair];
-      cos_[i * pairs_ + pair] = static_cast<float>(std::cos(angle) * rope.magnitude);
-      sin_[i * pairs_ + pair] = static_cast<float>(std::sin(angle) * rope.magnitude);
+void RopeTable::extend(std::size_t count, std::size_t capacity) {
+  if (count <= count_) return;
+  cos_.reserve(capacity * pairs());
+  sin_.reserve(capacity * pairs());
+  for (; count_ < count; ++count_)
+    for (const double frequency : rope_.frequencies) {
+      const double angle = static_cast<double>(count_) * frequency;
+      cos_.push_back(static_cast<float>(std::cos(angle) * rope_.magnitude));
+      sin_.push_back(static_cast<float>(std::sin(angle) * rope_.magnitude));
     }
 }
 

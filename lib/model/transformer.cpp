@@ -14,43 +14,87 @@ struct Transformer::State {
   Tokenizer tokenizer;
   ForwardPass pass;
 
-  Result<void> check(std::span<const Token> tokens, KvCache& cache, std::size_t rows) const;
+  // Scratch, grown to the largest batch seen.
+  std::vector<Piece> pieces;
+  std::vector<const KvCache*> caches;
 
-  /// Runs `tokens` chunk by chunk; fn(first, hidden) gets the hidden states of those of the last
-  /// `rows` tokens that a chunk holds, the first of them being the first-th of the last `rows`.
+  Result<void> check(const Sequence& sequence) const;
+  Result<void> check(std::span<const Sequence> batch, std::size_t rows);
+
+  /// Runs a batch chunk by chunk; fn(first, hidden) gets the hidden states of a chunk's outputs, of
+  /// which the first is the first-th of the batch.
   template <class Fn>
-  void run(std::span<const Token> tokens, KvCache& cache, std::size_t rows, const Fn& fn) {
-    const std::size_t skipped = tokens.size() - rows;
-    for (std::size_t begin = 0; begin < tokens.size();) {
-      const std::size_t n = std::min(ForwardPass::kChunk, tokens.size() - begin);
-      const std::size_t wanted = begin + n - std::clamp(skipped, begin, begin + n);
-      const auto hidden = pass.run(tokens.subspan(begin, n), cache, wanted);
-      begin += n;
-      if (wanted > 0) fn(begin - wanted - skipped, hidden);
-    }
-  }
+  void run(std::span<const Sequence> batch, const Fn& fn);
 };
 
-Result<void> Transformer::State::check(std::span<const Token> tokens, KvCache& cache,
-                                       std::size_t rows) const {
+Result<void> Transformer::State::check(const Sequence& sequence) const {
+  const auto& [tokens, cache, outputs] = sequence;
   if (tokens.empty()) return fail(ErrorCode::kInvalidArgument, "forward: no tokens");
-  if (rows > tokens.size())
+  if (cache == nullptr) return fail(ErrorCode::kInvalidArgument, "forward: no cache");
+  if (outputs > tokens.size())
     return fail(ErrorCode::kInvalidArgument,
-                fmt::format("forward: {} rows of output asked for, but {} tokens given", rows,
+                fmt::format("forward: {} rows of output asked for, but {} tokens given", outputs,
                             tokens.size()));
-  if (!CacheAccess(cache).fits(config))
+  if (!CacheAccess(*cache).fits(config))
     return fail(ErrorCode::kInvalidArgument, "forward: the cache was made for another model");
-  const auto room = static_cast<std::size_t>(cache.capacity() - cache.size());
+  const auto room = static_cast<std::size_t>(cache->capacity() - cache->size());
   if (tokens.size() > room)
     return fail(ErrorCode::kOutOfRange,
                 fmt::format("context overflow: {} tokens after {}, but the cache has a capacity "
                             "of {} tokens",
-                            tokens.size(), cache.size(), cache.capacity()));
+                            tokens.size(), cache->size(), cache->capacity()));
   for (const Token token : tokens)
     if (token < 0 || token >= config.vocab_size)
       return fail(ErrorCode::kOutOfRange, fmt::format("token id {} is outside the vocabulary of {}",
                                                       token, config.vocab_size));
   return {};
+}
+
+/// `rows`: of the caller's output.
+Result<void> Transformer::State::check(std::span<const Sequence> batch, std::size_t rows) {
+  if (batch.empty()) return fail(ErrorCode::kInvalidArgument, "forward: no sequences");
+  caches.clear();
+  std::size_t outputs = 0;
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    if (auto checked = check(batch[i]); !checked) {
+      if (batch.size() == 1) return checked;
+      return fail(std::move(checked.error()), fmt::format("sequence {}", i));
+    }
+    outputs += batch[i].outputs;
+    caches.push_back(batch[i].cache);
+  }
+  if (rows != outputs)
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("forward: {} outputs asked for, but room for {}", outputs, rows));
+  std::ranges::sort(caches);
+  if (std::ranges::adjacent_find(caches) != caches.end())
+    return fail(ErrorCode::kInvalidArgument, "forward: two sequences share one cache");
+  return {};
+}
+
+template <class Fn>
+void Transformer::State::run(std::span<const Sequence> batch, const Fn& fn) {
+  std::size_t first = 0, rows = 0;  // outputs done, tokens gathered
+  const auto flush = [&] {
+    const auto hidden = pass.run(pieces);
+    if (hidden.rows > 0) fn(first, hidden);
+    first += hidden.rows;
+    rows = 0;
+    pieces.clear();
+  };
+  pieces.clear();
+  for (const auto& [tokens, cache, outputs] : batch) {
+    const std::size_t skipped = tokens.size() - outputs;
+    for (std::size_t begin = 0, end; begin < tokens.size(); begin = end) {
+      if (rows == ForwardPass::kChunk) flush();
+      end = std::min(begin + ForwardPass::kChunk - rows, tokens.size());
+      rows += end - begin;
+      pieces.push_back({.tokens = tokens.subspan(begin, end - begin),
+                        .cache = cache,
+                        .outputs = end - std::clamp(skipped, begin, end)});
+    }
+  }
+  flush();
 }
 
 namespace {
@@ -83,8 +127,8 @@ Result<Transformer> Transformer::load(gguf::File file, const LoadOptions& option
   if (options.weights == Layout::kPacked)
     if (auto packed = pack_weights(file, *weights); !packed) return fail(packed.error());
   ForwardPass pass(*config, std::move(*weights));
-  return Transformer(std::unique_ptr<State>(
-      new State{std::move(file), std::move(*config), std::move(*tokenizer), std::move(pass)}));
+  return Transformer(std::unique_ptr<State>(new State{
+      std::move(file), std::move(*config), std::move(*tokenizer), std::move(pass), {}, {}}));
 }
 
 const Config& Transformer::config() const {
@@ -102,11 +146,16 @@ void Transformer::observe(Observer observer) {
 
 Result<void> Transformer::forward(std::span<const Token> tokens, KvCache& cache,
                                   Span2d<float> logits) {
-  if (auto checked = state_->check(tokens, cache, logits.rows); !checked) return checked;
+  const Sequence sequence{tokens, &cache, logits.rows};
+  return forward_batch({&sequence, 1}, logits);
+}
+
+Result<void> Transformer::forward_batch(std::span<const Sequence> sequences, Span2d<float> logits) {
+  if (auto checked = state_->check(sequences, logits.rows); !checked) return checked;
   if (logits.rows > 0)
     if (auto checked = check_cols("logits", logits.cols, config().vocab_size); !checked)
       return checked;
-  state_->run(tokens, cache, logits.rows, [&](std::size_t first, Span2d<const float> hidden) {
+  state_->run(sequences, [&](std::size_t first, Span2d<const float> hidden) {
     state_->pass.project(hidden, logits.middle_rows(first, hidden.rows));
   });
   return {};
@@ -114,11 +163,17 @@ Result<void> Transformer::forward(std::span<const Token> tokens, KvCache& cache,
 
 Result<void> Transformer::hidden_states(std::span<const Token> tokens, KvCache& cache,
                                         Span2d<float> hidden) {
-  if (auto checked = state_->check(tokens, cache, hidden.rows); !checked) return checked;
+  const Sequence sequence{tokens, &cache, hidden.rows};
+  return hidden_states_batch({&sequence, 1}, hidden);
+}
+
+Result<void> Transformer::hidden_states_batch(std::span<const Sequence> sequences,
+                                              Span2d<float> hidden) {
+  if (auto checked = state_->check(sequences, hidden.rows); !checked) return checked;
   if (hidden.rows > 0)
     if (auto checked = check_cols("hidden states", hidden.cols, config().n_embd); !checked)
       return checked;
-  state_->run(tokens, cache, hidden.rows, [&](std::size_t first, Span2d<const float> states) {
+  state_->run(sequences, [&](std::size_t first, Span2d<const float> states) {
     for (std::size_t row = 0; row < states.rows; ++row)
       std::ranges::copy(states.row(row), hidden.row(first + row).begin());
   });

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <memory>
 
+#include "kquant/base/error.hpp"
 #include "kquant/model/config.hpp"
 
 namespace kquant {
@@ -23,6 +24,12 @@ class KvCache {
   int capacity() const { return capacity_; }
   KvType type() const { return type_; }
   std::size_t bytes() const;
+
+  /// Becomes a copy of the first `size` tokens of `from`, in place of what it held: a prompt that
+  /// many sequences begin with is computed once. Costs a copy of these tokens' rows. Errors:
+  /// kInvalidArgument (caches of different models or types), kOutOfRange (`from` has fewer tokens,
+  /// or this cache no room for them); the cache then stays as it was.
+  Result<void> copy_prefix(const KvCache& from, int size);
 
   /// Forgets all tokens from position `size` on; nothing where there are none.
   void truncate(int size);

@@ -32,6 +32,13 @@ struct LoadOptions {
   Layout weights = Layout::kPacked;
 };
 
+/// Tokens that continue one sequence of a batch.
+struct Sequence {
+  std::span<const Token> tokens;
+  KvCache* cache = nullptr;  ///< of the tokens before them; they are appended
+  std::size_t outputs = 1;   ///< how many of the last tokens are answered; may be 0
+};
+
 /// A loaded model: hyper-parameters, its weights, and its tokenizer.
 class Transformer {
  public:
@@ -58,10 +65,21 @@ class Transformer {
   /// tokens, a cache made for another model).
   Result<void> forward(std::span<const Token> tokens, KvCache& cache, Span2d<float> logits);
 
+  /// Runs several sequences at once: all their tokens meet each weight together, which makes
+  /// decoding n sequences cost much less than n times one. Row after row of `logits`: those of the
+  /// last `outputs` tokens of the first sequence, of the second, … Each is the same, bit for bit,
+  /// as if its sequence had been run alone. A call that fails leaves all caches as they were.
+  /// Errors: as forward, and kInvalidArgument (no sequences, one without a cache, a cache that two
+  /// sequences share, rows of logits that are not as many as outputs).
+  Result<void> forward_batch(std::span<const Sequence> sequences, Span2d<float> logits);
+
   /// As forward, but stops before the output matrix: hidden states (final norm applied) of the last
   /// hidden.rows tokens, hidden.cols == n_embd. With project(), logits of many tokens need not be
   /// in memory at once.
   Result<void> hidden_states(std::span<const Token> tokens, KvCache& cache, Span2d<float> hidden);
+
+  /// As forward_batch, with hidden states for logits.
+  Result<void> hidden_states_batch(std::span<const Sequence> sequences, Span2d<float> hidden);
 
   /// Logits (M x vocab_size) of hidden states (M x n_embd). Errors: kInvalidArgument (shapes).
   Result<void> project(Span2d<const float> hidden, Span2d<float> logits);
