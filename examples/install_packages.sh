@@ -8,11 +8,12 @@ set -euo pipefail
 
 packages=(
   g++ cmake ninja-build pkg-config
-  libexpected-dev libfmt-dev libpcre2-dev libxsimd-dev xtl-dev nlohmann-json3-dev libcli11-dev
+  libexpected-dev libfmt-dev libpcre2-dev libxsimd-dev xtl-dev nlohmann-json3-dev libcli11-dev zlib1g-dev libxxhash-dev
+  bubblewrap python3
 )
 if [[ ${1:-} == --test ]]; then
   packages+=(
-    catch2 libbenchmark-dev python3 binutils ccache
+    catch2 libbenchmark-dev binutils ccache
     clang libomp-14-dev libclang-rt-14-dev clang-format
   )
 fi
