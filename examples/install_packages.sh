@@ -9,10 +9,11 @@ set -euo pipefail
 
 packages=(
   g++ cmake ninja-build pkg-config
-  libexpected-dev libfmt-dev libpcre2-dev libxsimd-dev xtl-dev nlohmann-json3-dev libcli11-dev
+  libexpected-dev libfmt-dev libpcre2-dev libxsimd-dev xtl-dev nlohmann-json3-dev libcli11-dev zlib1g-dev libxxhash-dev
+  bubblewrap python3
 )
 if [[ ${1:-} == --bench || ${1:-} == --test ]]; then
-  packages+=(libbenchmark-dev python3)
+  packages+=(libbenchmark-dev)
 fi
 if [[ ${1:-} == --test ]]; then
   packages+=(

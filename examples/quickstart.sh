@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# Builds kquant, quantizes the embedded model to every recipe, prints what each one costs and draws it.
-# The result is in build/quickstart: the models, recipes.md, recipes.json and recipes.svg.
+# Builds kquant, then asks the embedded model all its questions at every quantization level and
+# writes what each level costs. The result is in build/quickstart: report.html, report.md and
+# report.csv, the quantized models and every answer.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 examples/install_packages.sh
 echo "building (some minutes the first time) ..."
 cmake --preset release >/dev/null
-cmake --build --preset release | { grep -vE '^\[[0-9]+/[0-9]+\]|no work to do' || true; }
+cmake --build --preset release --target kquant_cli | { grep -vE '^\[[0-9]+/[0-9]+\]|no work to do' || true; }
 
-model=examples/embedded_model
-build/release/examples/04_recipe_table \
-  $model/embedded.gguf $model/text_test.txt $model/text_calibration.txt build/quickstart
+kquant=build/release/examples/kquant/kquant
+$kquant study examples/embedded_model/study.json -o build/quickstart
+$kquant report build/quickstart
+sed '/^## How to read this/,$d' build/quickstart/report.md

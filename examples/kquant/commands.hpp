@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "kquant/base/error.hpp"
+#include "kquant/eval/evaluation.hpp"
 #include "kquant/model/transformer.hpp"
 
 namespace kquant::cli {
@@ -42,5 +43,12 @@ void add_run(CLI::App& app);
 void add_perplexity(CLI::App& app);
 void add_tokenize(CLI::App& app);
 void add_blocks(CLI::App& app);
+void add_score(CLI::App& app);
+void add_eval(CLI::App& app);
+void add_study(CLI::App& app);
+void add_report(CLI::App& app);
+
+/// What came of an evaluation, for people.
+void print(const Evaluation& evaluation);
 
 }  // namespace kquant::cli

@@ -49,6 +49,10 @@ int main(int argc, char** argv) {
   cli::add_perplexity(app);
   cli::add_tokenize(app);
   cli::add_blocks(app);
+  cli::add_eval(app);
+  cli::add_score(app);
+  cli::add_study(app);
+  cli::add_report(app);
   cli::watch_for_interrupts();
   if (!isa_warning().empty()) fmt::print(stderr, "kquant: warning: {}\n", isa_warning());
   try {

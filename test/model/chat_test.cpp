@@ -25,6 +25,24 @@ TEST_CASE("chat families are recognised by the marks of their templates") {
   CHECK(find_chat_template("'<｜User｜>' + m") == ChatTemplate::kDeepSeek);
 }
 
+TEST_CASE("templates that only look like a family's are not taken for it") {
+  for (const char* const other :
+       {"<|im_start|>user<|im_sep|>{{ content }}<|im_end|>",                   // phi-4
+        "<|user|>{{ content }}<|end|><|assistant|>{{ '<|tool|>' }}",           // phi-4-mini
+        "<|start|>assistant<|channel|>final<|end|><|user|>",                   // harmony
+        "[SYSTEM_PROMPT]{{ system }}[/SYSTEM_PROMPT][INST]{{ user }}[/INST]",  // later Mistrals
+        "<|user|>\n{{ content }}</s>\n<|assistant|>"}) {                       // zephyr
+    INFO(other);
+    CHECK_FALSE(find_chat_template(other));
+  }
+}
+
+TEST_CASE("a template says which tokens it needs") {
+  CHECK(special_tokens(ChatTemplate::kGemma).front() == "<start_of_turn>");
+  CHECK(special_tokens(ChatTemplate::kLlama3).size() == 2);
+  CHECK(special_tokens(ChatTemplate::kLlama2).empty());
+}
+
 TEST_CASE("an unknown or absent chat template is an error that says how to go on") {
   const auto none = find_chat_template("");
   REQUIRE_FALSE(none);

@@ -25,6 +25,9 @@ std::string_view name(ChatTemplate chat_template);
 /// Errors: kNotFound (the model has none), kUnsupported (not recognised); both say how to go on.
 Result<ChatTemplate> find_chat_template(std::string_view gguf_template);
 
+/// Tokens that a vocabulary must have for this template to mean anything.
+std::span<const std::string_view> special_tokens(ChatTemplate chat_template);
+
 /// The prompt that asks for the assistant's next message, special tokens spelled out: encode it
 /// with parse_special. BOS is left to the tokenizer. Errors: kInvalidArgument (no messages, or a
 /// system message that is not the first).
