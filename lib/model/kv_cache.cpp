@@ -43,28 +43,6 @@ Result<void> KvCache::copy_prefix(const KvCache& from, int size) {
   return {};
 }
 
-Result<void> KvCache::copy_prefix(const KvCache& from, int size) {
-  const CacheAccess source(from), target(*this);
-  if (!target.same_shape(source))
-    return fail(ErrorCode::kInvalidArgument,
-                "copy of a prefix: the caches are of different models or types");
-  if (size < 0 || size > from.size_)
-    return fail(
-        ErrorCode::kOutOfRange,
-        fmt::format("copy of a prefix: {} tokens of a cache that holds {}", size, from.size_));
-  if (size > capacity_)
-    return fail(ErrorCode::kOutOfRange,
-                fmt::format("copy of a prefix: {} tokens into a cache with a capacity of {}", size,
-                            capacity_));
-  if (this == &from) {
-    truncate(size);
-    return {};
-  }
-  target.copy_tokens(source, static_cast<std::size_t>(size));
-  size_ = size;
-  return {};
-}
-
 void KvCache::truncate(int size) {
   size_ = std::clamp(size, 0, size_);
 }
