@@ -32,6 +32,7 @@ void kquant::cli::add_kv_option(CLI::App& command, KvType& type) {
 
 int main(int argc, char** argv) {
   using namespace kquant;
+  cli::wait_briefly(argv);
   CLI::App app{"kquant: what does each quantization level of a GGUF model cost?"};
   app.require_subcommand(1);
   app.get_formatter()->column_width(34);

@@ -8,7 +8,9 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 
 #include "commands.hpp"
@@ -92,6 +94,18 @@ std::string human_bytes(double bytes) {
     ++unit;
   }
   return unit == 0 ? fmt::format("{:.0f} B", bytes) : fmt::format("{:.2f} {}", bytes, units[unit]);
+}
+
+void wait_briefly(char** argv) {
+#if defined(__GNUC__) && !defined(__clang__)
+  if (std::getenv("OMP_WAIT_POLICY") != nullptr || std::getenv("GOMP_SPINCOUNT") != nullptr) return;
+  std::error_code error;
+  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
+  if (error || setenv("GOMP_SPINCOUNT", "1000", 1) != 0) return;
+  execv(self.c_str(), argv);  // comes back only where it failed
+#else
+  (void)argv;  // another OpenMP library, with other settings
+#endif
 }
 
 void use_threads(int threads) {

@@ -38,6 +38,13 @@ std::string read_text(const std::string& path);
 /// "12.3 MiB"
 std::string human_bytes(double bytes);
 
+/// Starts the program again with GOMP_SPINCOUNT=1000, unless the user has set how OpenMP waits:
+/// threads that wait then sleep after some 20 microseconds, where by default they keep their core
+/// busy for milliseconds, also when another process could use it. gcc's OpenMP library reads this
+/// from the environment before main(), and has no function for it. docs/performance.md has what it
+/// is worth. Does nothing where the program cannot be found again.
+void wait_briefly(char** argv);
+
 /// Sets OpenMP's threads; 0 leaves the default.
 void use_threads(int threads);
 

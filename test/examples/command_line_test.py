@@ -66,6 +66,21 @@ class CommandLine(unittest.TestCase):
         metadata = json.loads(self.ok("inspect", path, "--json"))["metadata"]
         self.assertEqual((len(metadata), metadata["key.123456"]), (keys, 123456))
 
+    def test_threads_wait_briefly_unless_the_user_says_how(self):
+        def environment(**settings):
+            clean = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+            child = subprocess.Popen([KQUANT, "tokenize", MODEL, "-f", "-"], stdin=subprocess.PIPE,
+                                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**clean, **settings})
+            time.sleep(0.5)
+            found = Path(f"/proc/{child.pid}/environ").read_bytes()
+            self.gcc = "libgomp" in Path(f"/proc/{child.pid}/maps").read_text()
+            child.communicate(b"x")
+            return found
+        default = environment()
+        self.assertEqual(b"GOMP_SPINCOUNT=1000" in default, self.gcc)
+        self.assertNotIn(b"GOMP_SPINCOUNT", environment(OMP_WAIT_POLICY="active"))
+        self.assertIn(b"GOMP_SPINCOUNT=77", environment(GOMP_SPINCOUNT="77"))
+
     # The main job
 
     def test_quantize_inspect_run_and_measure(self):
