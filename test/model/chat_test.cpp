@@ -22,7 +22,8 @@ TEST_CASE("chat families are recognised by the marks of their templates") {
   CHECK(find_chat_template("..<|user|>..<|end|>..") == ChatTemplate::kPhi3);
   CHECK(find_chat_template("[INST] <<SYS>>") == ChatTemplate::kLlama2);
   CHECK(find_chat_template("[INST] [/INST]") == ChatTemplate::kMistral);
-  CHECK(find_chat_template("'<｜User｜>' + m") == ChatTemplate::kDeepSeek);
+  CHECK(find_chat_template("'<｜User｜>' + m + '<｜Assistant｜>'") == ChatTemplate::kDeepSeek);
+  CHECK(!find_chat_template("'<｜User｜>' + m"));  // how the assistant's turn begins is unknown
 }
 
 TEST_CASE("templates that only look like a family's are not taken for it") {
