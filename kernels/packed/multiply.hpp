@@ -5,22 +5,32 @@
 //
 //     8 zmm   codes of 16 rows, unpacked once and used for every row of X in the tile
 //     1-2     integer scales of the run
-//     1-2     sums; one for each row of X in flight, the rest of the window is the processor's
+//     2       sums, two chains; other rows of X fill the processor's window
 //
 //     for each row of X:   8 x vpdpbusd sum, codes, [activations]{1to16}    no shuffle, no
 //                          1-2 x vpmulld, vpaddd to the row's int32 total    horizontal sum
 //
 // Totals live in L1 (64 bytes a row of X), so the number of rows of X is a loop and not a template
 // parameter: any number from 1 to kTileRows costs what it should, with no cliff. Floats come in
-// once per block: (total * d - mins * dmin) * scale of the activations.
+// once per block, in the loop of its last run: (total * d - mins * dmin) * scale of the
+// activations. Where the products (code - zero) * scale fit a byte (Q2_K, Q3_K) and the tile is
+// wide, codes are multiplied by their scale while they are unpacked.
 //
-// Per 256 columns x 16 rows x 1 row of X: 64 vpdpbusd; sub-blocks of 32 (16) add 8 (16) vpmulld and
-// vpaddd, mins 4 (8) vpdpwssd. Where the products (code - zero) * scale fit a byte (Q2_K, Q3_K) and
-// the tile is wide, codes are multiplied by their scale while they are unpacked: only the 64
-// remain.
+// Limits. Zen 4 multiplies in two of its four vector pipes, one zmm a cycle, whatever the kind:
+// vpdpbusd, vpmulld, vpdpwssd and vmulps share them; additions and conversions go elsewhere, if not
+// always. Multiplications of 256 columns x 16 rows x 1 row of X:
 //
-// Limits: 1 row of X: memory bandwidth, for which the codes are prefetched kPrefetchAhead bytes
-// ahead; from about 8 rows on: vpdpbusd, one zmm a cycle.
+//                      products  scales  mins  floats  in all    vpdpbusd's share
+//     Q2_K                   64       -     8       3      75    85 %
+//     Q3_K                   64       -     -       2      66    97 %   (less what scaling costs)
+//     Q4_K Q5_K              64       8     4       3      79    81 %
+//     Q6_K                   64      16     -       2      82    78 %
+//     Q4_0 Q5_0 Q8_0         64       -     -      16      80    80 %
+//     Q4_1 Q5_1              64       -     8      16      88    73 %
+//
+// One row of X is bound by memory. There the processor's own prefetcher is the best one, as long as
+// addresses ascend; with more rows its window is full of products, and lines are asked for
+// kPrefetchAhead bytes ahead.
 
 #include "kernels/packed/activations.hpp"
 #include "kernels/packed/layout.hpp"
