@@ -136,6 +136,13 @@ void add_eval(CLI::App& app) {
   command->add_option("--batch", e.batch, "Sequences side by side")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
+  command->add_flag_callback(
+      "--one-at-a-time",
+      [&e] {
+        e.batch = 1;
+        e.share_prefixes = false;
+      },
+      "One sequence after another, nothing shared: what batching is measured against");
   command->add_option("--rules", o->rules, "mmlu-pro: extraction rules, 1, 12 or 123")
       ->capture_default_str();
   command->add_flag("--without-bubblewrap", e.score.sandbox.without_bubblewrap,

@@ -121,6 +121,7 @@ class Engine {
   /// pass of its own. Result: how many of the prompt's tokens can be copied from there.
   Result<std::size_t> prepare_prefix(const GenerationRequest& request) {
     constexpr std::size_t kWorthwhile = 16;
+    if (!options_.share_prefixes) return 0;
     const std::span<const Token> prompt = request.prompt;
     const std::size_t most = prompt.size() - 1;  // the last token is run for its logits
     std::size_t held = std::min(common_prefix(prefix_, prompt), most);

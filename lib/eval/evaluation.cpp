@@ -337,7 +337,8 @@ Result<GenerationCounts> answer(Transformer& model, const Benchmark& benchmark,
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return counts;
   }
-  GenerationOptions generation{options.sampler, benchmark.stops(mode), options.batch};
+  GenerationOptions generation{options.sampler, benchmark.stops(mode), options.batch,
+                               options.share_prefixes};
   auto generated = generate(*source, model.tokenizer(), requests, generation,
                             [&](std::size_t i, Generated result) {
                               ResultsJson line = line_of(benchmark, work[request_work[i]]);

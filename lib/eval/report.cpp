@@ -23,7 +23,8 @@ constexpr std::string_view kPageStyle =
     "100%),1fr));gap:12px}.charts svg{width:100%;height:auto}.wide{overflow-x:auto}"
     "table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}"
     "th,td{padding:.35rem .7rem;text-align:right;white-space:nowrap;border-bottom:1px solid "
-    "var(--grid)}th{color:var(--quiet);font-weight:600}th:first-child,td:first-child{text-align:"
+    "var(--grid)}th{color:var(--quiet);font-weight:600;white-space:normal;vertical-align:bottom}th:"
+    "first-child,td:first-child{text-align:"
     "left;"
     "position:sticky;left:0;background:var(--paper)}tr.marked td:first-child{color:var(--mark);"
     "font-weight:600}.note{color:var(--quiet);font-size:.85rem;margin:.4rem 0}";
@@ -34,7 +35,9 @@ constexpr std::string_view kReading =
     "item by item, which sees far smaller differences than the bands: McNemar's p is the chance of "
     "flips as uneven as these if the level changed nothing. \"Within the noise\" means that no "
     "benchmark tells the level, or a larger one, from the reference at p = 0.05 shared among them; "
-    "with few items that is a weak claim. Bits a weight are drawn on a logarithmic scale.";
+    "with few items that is a weak claim. A level whose perplexity is surely more than 2 % worse "
+    "is not "
+    "recommended either. Bits a weight are drawn on a logarithmic scale.";
 
 std::string page(const Report& report) {
   std::string out = fmt::format(
@@ -93,7 +96,8 @@ Result<void> write_report(const fs::path& folder) {
   for (const ReportModel& model : report->models) {
     const auto charts = charts_of(*report, model);
     if (charts.empty()) continue;
-    const std::string title = fmt::format("{}: {}", model.name, model.advice);
+    const std::string title = fmt::format(
+        "{}. {}", model.name, model.advice.substr(0, model.advice.find(". ") + 1));  // one line
     if (auto written =
             write(folder / fmt::format("report-{}.svg", model.name), draw_sheet(title, charts));
         !written)

@@ -15,6 +15,9 @@ namespace {
 
 namespace fs = std::filesystem;
 constexpr double kSignificant = 0.05;
+/// A level whose perplexity is surely worse by more than this is not recommended, even where too
+/// few or too hard items show no difference.
+constexpr double kMostPerplexityLost = 0.02;
 
 Result<ResultsJson> read_summary(const fs::path& folder) {
   const fs::path path = StudyFiles(folder).summary();
@@ -39,6 +42,7 @@ PerplexityResult text_of(const ResultsJson& line) {
   Divergence d;
   d.kl = {from.value("kl", 0.0), from.value("kl_error", 0.0)};
   d.kl_p99 = from.value("kl_p99", 0.0);
+  d.log_ratio = {from.value("log_ratio", 0.0), from.value("log_ratio_error", 0.0)};
   d.same_top = {from.value("same_top", 0.0), from.value("same_top_error", 0.0)};
   r.divergence = d;
   return r;
@@ -53,6 +57,13 @@ Result<ReportCell> cell_of(const ResultsFile& results) {
   for (const ResultsJson& line : results.lines)
     cell.too_long += line.value("finish", "") == "too_long";
   return cell;
+}
+
+/// Whether the text alone shows that a level is worse than the reference.
+bool predicts_worse(const ReportLevel& level) {
+  if (!level.text || !level.text->divergence) return false;
+  const Estimate& ratio = level.text->divergence->log_ratio;
+  return ratio.mean - 1.96 * ratio.error > std::log1p(kMostPerplexityLost);
 }
 
 PairedFlips flips_of(const ReportCell& reference, const ReportCell& cell) {
@@ -133,8 +144,10 @@ void compare(ReportModel& model, const Report& report) {
   if (points.size() == model.levels.size()) model.diminishing = knee(points);
   if (!model.reference || points.size() != model.levels.size()) return;
   // The smallest that is within the noise with all that are larger.
-  for (std::size_t i = *model.reference + 1; i-- > 0 && model.levels[i].within_noise;)
+  for (std::size_t i = *model.reference + 1; i-- > 0;) {
+    if (!model.levels[i].within_noise || predicts_worse(model.levels[i])) break;
     model.recommended = i;
+  }
 }
 
 std::string advice_of(const ReportModel& model) {
@@ -164,10 +177,17 @@ std::string advice_of(const ReportModel& model) {
         where = task;
       }
     }
+    if (predicts_worse(next))
+      out += fmt::format(" The next smaller one, {}, has {:.1f} % more perplexity.", next.name,
+                         100 * std::expm1(next.text->divergence->log_ratio.mean));
     if (!where.empty() && !next.within_noise)
-      out += fmt::format(" The next smaller one, {}, loses most on {}: {:.1f} points.", next.name,
-                         where, 100 * worst);
+      out += fmt::format(" {} loses most on {}: {:.1f} points.", next.name, where, 100 * worst);
   }
+  constexpr std::size_t kFew = 500;
+  std::size_t items = 0;
+  for (const auto& [task, cell] : reference.cells) items += cell.summary.items;
+  if (items < kFew)
+    out += fmt::format(" With {} items in all, only a collapse would show in the answers.", items);
   if (model.diminishing)
     out += fmt::format(" Returns diminish after {}.", model.levels[*model.diminishing].name);
   return out;

@@ -39,7 +39,8 @@ struct Generated {
 struct GenerationOptions {
   SamplerOptions sampler{.temperature = 0, .top_k = 0, .top_p = 1};  ///< seed: each request's own
   std::vector<std::string> stops;
-  std::size_t batch = 32;  ///< sequences side by side
+  std::size_t batch = 32;      ///< sequences side by side
+  bool share_prefixes = true;  ///< false: every prompt is computed whole
 };
 
 struct GenerationCounts {

@@ -30,6 +30,7 @@ struct EvaluationOptions {
   std::size_t context = 0;     ///< tokens of prompt and answer; 0: the model's, at most 4096
   std::size_t max_tokens = 0;  ///< of an answer; 0: what the benchmark says
   std::size_t batch = 32;
+  bool share_prefixes = true;
   Shard shard;
   ScoreOptions score;
   /// After each sample; return false to stop (kInvalidArgument "interrupted"); what is done is
