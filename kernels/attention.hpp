@@ -7,8 +7,8 @@
 //
 // and then (max, sum p, o) is merged into what earlier spans gave. Spans begin at multiples of 128
 // keys, so that nothing depends on which rows are computed together, on how spans are handed to
-// threads, or on the ISA. Multiplications and additions of the two products are fused, which makes
-// them 1.4 times as fast (docs/numerics.md).
+// threads, or on the ISA. Multiplications and additions of the two products are fused
+// (docs/numerics.md).
 //
 // Registers: kSums x 16 sums, 16 of AVX-512 (8 rows of q x 2 vectors of k, down to 1 x 4), 8 of
 // AVX2, 16 of NEON. A vector of k or v is loaded and made float once for all of these rows; 16 rows

@@ -6,9 +6,7 @@
 #include <cstddef>
 
 #include "kernels/isa/lanes.hpp"
-#include "kernels/multiply_plain.hpp"  // load_rest
 #include "kernels/table.hpp"
-#include "kquant/format/plain.hpp"
 
 namespace kquant::kernels {
 

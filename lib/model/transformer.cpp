@@ -59,7 +59,7 @@ Result<void> Transformer::State::check(std::span<const Sequence> batch, std::siz
   for (std::size_t i = 0; i < batch.size(); ++i) {
     if (auto checked = check(batch[i]); !checked) {
       if (batch.size() == 1) return checked;
-      return fail(std::move(checked.error()), fmt::format("sequence {}", i));
+      return fail(checked.error(), fmt::format("sequence {}", i));
     }
     outputs += batch[i].outputs;
     caches.push_back(batch[i].cache);
