@@ -14,7 +14,7 @@ namespace kquant::cli {
 namespace {
 
 struct Options {
-  std::string in, out, recipe, imatrix, output_type, embedding_type;
+  std::string in, out, recipe, imatrix, output_type, embedding_type, effort;
   std::vector<std::string> overrides;
   int threads = 0;
   bool dry_run = false, pure = false, json = false, fused_qkv_rule = false;
@@ -28,10 +28,15 @@ TensorType type_named(const std::string& name) {
   return info->type;
 }
 
+const char* name_of(Effort effort) {
+  return effort == Effort::kFast ? "fast" : "best";
+}
+
 nlohmann::ordered_json json_of(const Options& o, const QuantizeReport& report) {
   nlohmann::ordered_json out = {{"in", o.in},
                                 {"out", o.out},
                                 {"recipe", o.recipe},
+                                {"effort", name_of(report.effort)},
                                 {"bits_per_weight_before", report.bits_per_weight_before},
                                 {"bits_per_weight_after", report.bits_per_weight_after},
                                 {"file_bytes_before", report.file_bytes_before},
@@ -95,6 +100,7 @@ void quantize_command(const Options& o) {
   options.plan.pure = o.pure;
   if (o.fused_qkv_rule) options.plan.version = RecipeVersion::kFusedQkvRule;
   options.threads = o.threads;
+  if (!o.effort.empty()) options.effort = o.effort == "fast" ? Effort::kFast : Effort::kBest;
   options.dry_run = o.dry_run;
   const gguf::File in = value_of(gguf::File::open(o.in));
   Imatrix imatrix;
@@ -141,6 +147,11 @@ void add_quantize(CLI::App& app) {
   command->add_flag("--pure", o->pure, "The recipe's base type for every tensor");
   command->add_flag("--fused-qkv-rule", o->fused_qkv_rule,
                     "Older recipes' rule for a fused attn_qkv (Phi-3)");
+  command
+      ->add_option("--effort", o->effort,
+                   "How long to search for the best scales (default: best; fast for models of more "
+                   "than two billion weights)")
+      ->check(CLI::IsMember({"fast", "best"}));
   command->add_option("--threads", o->threads, "Threads; the bytes do not depend on it")
       ->check(CLI::Range(1, 1024));
   command->add_flag("--dry-run", o->dry_run, "Print the plan and the sizes, write nothing");

@@ -10,6 +10,12 @@
 
 namespace kquant {
 
+/// How long the quantizer searches a block for its scales. docs/quantizer.md has error and speed.
+enum class Effort {
+  kFast,  ///< a few starts a sub-block: for files of many gigabytes
+  kBest,  ///< until nothing nearby is better
+};
+
 struct QuantizeOptions {
   /// One non-negative, finite weight per column (of an imatrix: the mean squared activation of that
   /// input): the quantizer minimises sum v[k] * (w[k] - w'[k])^2 with v[k] = importance[k] plus a
@@ -18,6 +24,7 @@ struct QuantizeOptions {
   std::span<const float> importance;
   /// 0: as many as OpenMP would use. The bytes do not depend on it.
   int threads = 0;
+  Effort effort = Effort::kBest;
 };
 
 /// True for every plain type and every block format, activation formats included.

@@ -18,6 +18,8 @@ namespace kquant {
 struct QuantizeModelOptions {
   PlanOptions plan;
   const Imatrix* imatrix = nullptr;
+  /// Unset: best up to two billion weights, fast beyond.
+  std::optional<Effort> effort;
   int threads = 0;
   bool dry_run = false;  ///< plan and sizes only: nothing is read, quantized or written
   bool allow_requantize =
@@ -38,6 +40,7 @@ struct QuantizeReport {
   std::vector<TensorReport> tensors;
   std::uint64_t file_bytes_before = 0, file_bytes_after = 0;  ///< after: 0 in a dry run
   double bits_per_weight_before = 0, bits_per_weight_after = 0;
+  Effort effort = Effort::kBest;  ///< that was, or would be, made
   std::vector<std::string> unused_imatrix_entries;  ///< that name no tensor of the model
 };
 

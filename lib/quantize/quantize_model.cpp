@@ -113,6 +113,15 @@ Result<void> check_imatrix(const gguf::File& in, const Recipe& recipe,
   return {};
 }
 
+/// `best` unless that would take more than minutes.
+Effort suitable_effort(std::span<const PlannedTensor> tensors) {
+  constexpr std::uint64_t kMany = std::uint64_t{1} << 31;
+  std::uint64_t weights = 0;
+  for (const PlannedTensor& tensor : tensors)
+    if (tensor.source != tensor.target) weights += std::uint64_t{tensor.rows} * tensor.cols;
+  return weights > kMany ? Effort::kFast : Effort::kBest;
+}
+
 gguf::Metadata metadata_of(const gguf::File& in, const Recipe& recipe, const Imatrix* imatrix) {
   auto metadata = gguf::Metadata::copy_of(in);
   metadata.set_u32("general.quantization_version", 2);
@@ -157,8 +166,11 @@ Result<void> decode(TensorType type, std::span<const std::byte> bytes, Span2d<fl
 /// Converts tensors panel by panel; the buffers are kept from one to the next.
 class Converter {
  public:
-  Converter(const gguf::File& in, gguf::Writer& out, int threads)
-      : in_(in), out_(out), threads_(threads > 0 ? threads : omp_get_max_threads()) {}
+  Converter(const gguf::File& in, gguf::Writer& out, Effort effort, int threads)
+      : in_(in),
+        out_(out),
+        effort_(effort),
+        threads_(threads > 0 ? threads : omp_get_max_threads()) {}
 
   Result<QuantizationError> convert(const gguf::Tensor& tensor, TensorType target,
                                     std::span<const float> importance) {
@@ -191,7 +203,7 @@ class Converter {
     const auto bytes = tensor.data.subspan(first * source_row, rows * source_row);
     if (auto done = decode(tensor.type, bytes, values, threads_); !done)
       return fail(done.error(), at_tensor(in_, tensor.name));
-    const QuantizeOptions options{importance, threads_};
+    const QuantizeOptions options{importance, threads_, effort_};
     if (auto done = quantize(target, values, packed_, options); !done)
       return fail(explain(done.error(), first, cols), at_tensor(in_, tensor.name));
     if (auto done = out_.append(packed_); !done) return fail(done.error());
@@ -213,6 +225,7 @@ class Converter {
 
   const gguf::File& in_;
   gguf::Writer& out_;
+  Effort effort_;
   int threads_;
   std::vector<float> values_;
   std::vector<std::byte> packed_;
@@ -229,7 +242,7 @@ Result<void> write_model(const gguf::File& in, const std::filesystem::path& out,
   auto writer =
       gguf::Writer::create(out, metadata_of(in, recipe, options.imatrix), std::move(specs));
   if (!writer) return fail(writer.error());
-  Converter converter(in, *writer, options.threads);
+  Converter converter(in, *writer, report.effort, options.threads);
   for (std::size_t i = 0; i < report.tensors.size(); ++i) {
     TensorReport& planned = report.tensors[i];
     const gguf::Tensor& tensor = in.tensors()[i];
@@ -288,6 +301,7 @@ Result<QuantizeReport> quantize_model(const gguf::File& in, const std::filesyste
   if (auto planned = plan(recipe, *shape, plan_options, tensors); !planned)
     return fail(planned.error());
   report.bits_per_weight_after = bits_per_weight(tensors);
+  report.effort = options.effort.value_or(suitable_effort(tensors));
   report.file_bytes_before = in.total_bytes();
   if (auto ok = check_sources(in, tensors, options.allow_requantize); !ok) return fail(ok.error());
   for (PlannedTensor& tensor : tensors) {

@@ -38,7 +38,7 @@ MAY_INCLUDE = {
     "format info": {"base"},
     "format": {"base", "format info"},
     "gguf": {"base", "format info"},
-    "quantize": {"base", "format", "format info", "gguf"},
+    "quantize": {"base", "format", "format info", "gguf", "isa"},
     "isa": {"base"},
     "kernels": {"base", "format", "format info", "isa"},
     "cuda": {"base", "format", "format info"},
