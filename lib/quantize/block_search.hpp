@@ -22,9 +22,10 @@ class BlockSearch {
 
   BlockSearch(Effort effort, bool weighted) : plan_(plan_of<F>(effort, weighted)) {}
 
-  /// x: kWeightsAtOnce finite floats. The outcome: scales() and codes().
-  void search(const float* x, const Importances<F, W>& importances) {
-    sub_.load(x, importances);
+  /// x: kWeightsAtOnce floats. The outcome: scales() and codes(); false, and none, where one of x
+  /// is a NaN or an infinity.
+  bool search(const float* x, const Importances<F, W>& importances) {
+    if (!sub_.load(x, importances)) return false;
     fit_ = ScaleSearch<F, W>::fit(sub_, plan_);
     best_ = Choice{};
     if constexpr (kDirectScale<F>) {
@@ -44,6 +45,7 @@ class BlockSearch {
     sub_.down().store(down_);
     (best_.super.d * sub_.up()).store(d_);
     (best_.super.dmin * sub_.up()).store(dmin_);
+    return true;
   }
 
   /// Of block b < kBlocksAtOnce.

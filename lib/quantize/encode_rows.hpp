@@ -11,7 +11,7 @@ namespace kquant::detail {
 
 /// See EncodeRows.
 template <class F, int W>
-void encode_rows(const RowsToEncode& in) {
+bool encode_rows(const RowsToEncode& in) {
   constexpr std::size_t kAtOnce = kWeightsAtOnce<F>;
   BlockSearch<F, W> search(in.effort, in.importance != nullptr);
   Importances<F, W> importances;
@@ -27,10 +27,11 @@ void encode_rows(const RowsToEncode& in) {
       std::memcpy(padded, p, n * sizeof *p);
       return static_cast<const float*>(padded);
     };
-    importances.set(in.importance ? filled(in.importance + col) : nullptr);
+    if (in.importance || col == 0)
+      importances.set(in.importance ? filled(in.importance + col) : nullptr);
     for (std::size_t row = 0; row < in.rows; ++row) {
       const float* x = filled(in.x + row * in.stride + col);
-      search.search(x, importances);
+      if (!search.search(x, importances)) return false;
       std::byte* to = in.out + row * in.out_stride + col / F::kBlock * sizeof(typename F::Block);
       const int blocks = static_cast<int>(n / F::kBlock);
       for (int b = 0; b < blocks; ++b, to += sizeof(typename F::Block)) {
@@ -40,6 +41,7 @@ void encode_rows(const RowsToEncode& in) {
       }
     }
   }
+  return true;
 }
 
 template <int W>

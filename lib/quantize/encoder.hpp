@@ -8,7 +8,7 @@
 
 namespace kquant::detail {
 
-/// Finite floats, rows x cols, and where their blocks go.
+/// Floats, rows x cols, and where their blocks go.
 struct RowsToEncode {
   const float* x;
   std::size_t stride;  ///< floats from row to row
@@ -19,8 +19,9 @@ struct RowsToEncode {
   std::size_t out_stride;  ///< bytes from row to row
 };
 
-/// Writes the blocks; the same bytes from each of these.
-using EncodeRows = void (*)(const RowsToEncode&);
+/// Writes the blocks, the same bytes from each of these; false, and who knows what, where one of
+/// the floats is a NaN or an infinity.
+using EncodeRows = bool (*)(const RowsToEncode&);
 
 /// By the floats of a register; nullptr for a type that is no weight format.
 EncodeRows find_encoder_4(TensorType type);

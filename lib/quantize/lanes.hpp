@@ -139,6 +139,11 @@ struct Lanes {
     for (int i = 0; i < kRegisters; ++i) m.at[i] = x.at[i] < y.at[i];
     return m;
   }
+  KQ_INLINE friend Mask operator!=(Lanes x, Lanes y) {
+    Mask m;
+    for (int i = 0; i < kRegisters; ++i) m.at[i] = x.at[i] != y.at[i];
+    return m;
+  }
   /// x where the mask is set, else y.
   KQ_INLINE friend Lanes select(Mask m, Lanes x, Lanes y) {
     for (int i = 0; i < kRegisters; ++i) x.at[i] = m.at[i] ? x.at[i] : y.at[i];

@@ -60,9 +60,13 @@ void encode_plainly(const float* x, std::size_t n, std::byte* out) {
 }
 
 template <class F>
-void encode_rows_plainly(const detail::RowsToEncode& in) {
-  for (std::size_t row = 0; row < in.rows; ++row)
-    encode_plainly<F>(in.x + row * in.stride, in.cols, in.out + row * in.out_stride);
+bool encode_rows_plainly(const detail::RowsToEncode& in) {
+  for (std::size_t row = 0; row < in.rows; ++row) {
+    const float* x = in.x + row * in.stride;
+    if (!all_finite(x, in.cols)) return false;
+    encode_plainly<F>(x, in.cols, in.out + row * in.out_stride);
+  }
+  return true;
 }
 
 detail::EncodeRows encoder_of(TensorType type) {
@@ -94,18 +98,12 @@ std::size_t encode_all(TensorType type, Span2d<const float> in, std::span<std::b
     const std::size_t col = static_cast<std::size_t>(i) % across * kCols;
     const std::size_t rows = std::min(kRows, in.rows - row), cols = std::min(kCols, in.cols - col);
     const float* x = in.data + row * in.stride + col;
-    bool finite = true;
-    for (std::size_t r = 0; r < rows && finite; ++r) {
-      finite = all_finite(x + r * in.stride, cols);
-      if (finite) continue;
-      std::size_t at = 0;
-      while (is_finite(x[r * in.stride + at])) ++at;
-      bad = std::min(bad, (row + r) * in.cols + col + at);
-    }
-    if (finite)
-      encode({x, in.stride, rows, cols,
-              weighted ? options.importance.data() + col : nullptr,
-              options.effort, out.data() + row * bytes + row_bytes(type, col), bytes});
+    if (encode({x, in.stride, rows, cols, weighted ? options.importance.data() + col : nullptr,
+                options.effort, out.data() + row * bytes + row_bytes(type, col), bytes}))
+      continue;
+    for (std::size_t r = 0; r < rows; ++r)
+      for (std::size_t k = 0; k < cols; ++k)
+        if (!is_finite(x[r * in.stride + k])) bad = std::min(bad, (row + r) * in.cols + col + k);
   }
   return bad;
 }

@@ -145,17 +145,23 @@ class SubBlocks {
   static constexpr float kHigh = static_cast<float>(kCodes<F>.high);
   static constexpr bool kFreeMin = kDirectScale<F>;  ///< the min may be negative
 
-  /// x: kWeightsAtOnce finite floats. importances must outlive this object's use.
+  /// x: kWeightsAtOnce floats. importances must outlive this object's use. False, and nothing
+  /// loaded, where one of x is a NaN or an infinity.
   //
   // Block units: x is divided by the power of two of its block's largest magnitude, so that squares
   // neither overflow nor vanish; this changes no digit. Below 2^-40 nothing is left of a block in
   // any format.
-  void load(const float* x, const Importances<F, W>& importances) {
+  bool load(const float* x, const Importances<F, W>& importances) {
     to_lanes<F>(x, x_);
     w_ = importances.w;
     sum_w_ = importances.sum;
-    V largest = V::zero();
-    for (int i = 0; i < F::kSub; ++i) largest = larger(largest, magnitude(V::load(x_[i])));
+    V largest = V::zero(), nought = V::zero();
+    for (int i = 0; i < F::kSub; ++i) {
+      const V xi = V::load(x_[i]);
+      largest = larger(largest, magnitude(xi));
+      nought = nought + (xi - xi);  // NaN from a NaN or an infinity on
+    }
+    if ((nought != nought).any()) return false;
     largest = largest_of_block<F>(largest);
     const Mask nothing = largest < V::all(0x1p-40f);
     up_ = select(
@@ -182,6 +188,7 @@ class SubBlocks {
       wx.store(wx_[i]);
       power_ = power_ + wx * centred;
     }
+    return true;
   }
 
   V low() const { return low_; }
