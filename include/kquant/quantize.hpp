@@ -18,13 +18,15 @@ enum class Effort {
 
 struct QuantizeOptions {
   /// One non-negative, finite weight per column (of an imatrix: the mean squared activation of that
-  /// input): the quantizer minimises sum v[k] * (w[k] - w'[k])^2 with v[k] = importance[k] plus a
-  /// quarter of the block's mean importance (docs/quantizer.md says why). Empty, or all zero in a
-  /// block: v = 1.
+  /// input): the quantizer minimises sum v[k] * (w[k] - w'[k])^2 with v[k] = importance[k] plus
+  /// importance_floor times the block's mean importance. Empty, or all zero in a block: v = 1.
   std::span<const float> importance;
   /// 0: as many as OpenMP would use. The bytes do not depend on it.
   int threads = 0;
   Effort effort = Effort::kBest;
+  /// How little the importances are trusted, from 1e-6 to 1e6. A quarter keeps the plain error near
+  /// what it is without them; whole models come out better with less (docs/quantizer.md).
+  float importance_floor = 0.25f;
 };
 
 /// True for every plain type and every block format, activation formats included.

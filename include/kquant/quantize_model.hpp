@@ -15,6 +15,9 @@
 
 namespace kquant {
 
+/// QuantizeOptions::importance_floor of whole models, by their divergence (docs/quantizer.md).
+inline constexpr float kModelImportanceFloor = 0.05f;
+
 struct QuantizeModelOptions {
   PlanOptions plan;
   const Imatrix* imatrix = nullptr;
@@ -40,7 +43,7 @@ struct QuantizeReport {
   std::vector<TensorReport> tensors;
   std::uint64_t file_bytes_before = 0, file_bytes_after = 0;  ///< after: 0 in a dry run
   double bits_per_weight_before = 0, bits_per_weight_after = 0;
-  Effort effort = Effort::kBest;  ///< that was, or would be, made
+  Effort effort = Effort::kBest;                    ///< that was, or would be, made
   std::vector<std::string> unused_imatrix_entries;  ///< that name no tensor of the model
 };
 

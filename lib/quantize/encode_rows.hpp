@@ -28,7 +28,7 @@ bool encode_rows(const RowsToEncode& in) {
       return static_cast<const float*>(padded);
     };
     if (in.importance || col == 0)
-      importances.set(in.importance ? filled(in.importance + col) : nullptr);
+      importances.set(in.importance ? filled(in.importance + col) : nullptr, in.importance_floor);
     for (std::size_t row = 0; row < in.rows; ++row) {
       const float* x = filled(in.x + row * in.stride + col);
       if (!search.search(x, importances)) return false;

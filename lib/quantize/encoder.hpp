@@ -14,6 +14,7 @@ struct RowsToEncode {
   std::size_t stride;  ///< floats from row to row
   std::size_t rows, cols;
   const float* importance;  ///< of the columns, or nullptr
+  float importance_floor;
   Effort effort;
   std::byte* out;
   std::size_t out_stride;  ///< bytes from row to row

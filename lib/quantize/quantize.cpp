@@ -99,7 +99,8 @@ std::size_t encode_all(TensorType type, Span2d<const float> in, std::span<std::b
     const std::size_t rows = std::min(kRows, in.rows - row), cols = std::min(kCols, in.cols - col);
     const float* x = in.data + row * in.stride + col;
     if (encode({x, in.stride, rows, cols, weighted ? options.importance.data() + col : nullptr,
-                options.effort, out.data() + row * bytes + row_bytes(type, col), bytes}))
+                options.importance_floor, options.effort,
+                out.data() + row * bytes + row_bytes(type, col), bytes}))
       continue;
     for (std::size_t r = 0; r < rows; ++r)
       for (std::size_t k = 0; k < cols; ++k)

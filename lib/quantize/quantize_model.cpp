@@ -203,7 +203,7 @@ class Converter {
     const auto bytes = tensor.data.subspan(first * source_row, rows * source_row);
     if (auto done = decode(tensor.type, bytes, values, threads_); !done)
       return fail(done.error(), at_tensor(in_, tensor.name));
-    const QuantizeOptions options{importance, threads_, effort_};
+    const QuantizeOptions options{importance, threads_, effort_, kModelImportanceFloor};
     if (auto done = quantize(target, values, packed_, options); !done)
       return fail(explain(done.error(), first, cols), at_tensor(in_, tensor.name));
     if (auto done = out_.append(packed_); !done) return fail(done.error());

@@ -114,12 +114,9 @@ struct Importances {
   alignas(64) float w[F::kSub][kLanes];
   Lanes<W> sum;
 
-  /// Importances are means over a calibration text that other texts will not follow exactly, so
-  /// each weight gets a quarter of the block's mean beside its own: the weighted error rises by a
-  /// thousandth or so, the plain one falls by several hundredths.
-  /// in: kWeightsAtOnce of them; nullptr for all alike.
-  void set(const float* in) {
-    constexpr float kFloor = 0.25f;
+  /// in: kWeightsAtOnce of them; nullptr for all alike. Each gets `floor` times its block's mean
+  /// beside its own (QuantizeOptions::importance_floor).
+  void set(const float* in, float floor) {
     alignas(64) float even[kWeightsAtOnce<F>];
     for (int at = 0; at < kWeightsAtOnce<F>; at += F::kBlock) {
       double of_block = 0;
@@ -128,7 +125,7 @@ struct Importances {
       const double per_mean = of_block > 0 ? F::kBlock / of_block : 0.0;
       for (int i = 0; i < F::kBlock; ++i)
         even[at + i] =
-            of_block > 0 ? static_cast<float>(double{in[at + i]} * per_mean) + kFloor : 1.0f;
+            of_block > 0 ? static_cast<float>(double{in[at + i]} * per_mean) + floor : 1.0f;
     }
     to_lanes<F>(even, w);
     sum = Lanes<W>::zero();

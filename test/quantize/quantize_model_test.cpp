@@ -339,8 +339,9 @@ TEST_CASE("each expert is weighted by its own importance") {
   const std::size_t bytes = 8 * row_bytes(Q3_K, 256);
   for (std::size_t e = 0; e < 3; ++e) {
     std::vector<std::byte> expected(bytes);
-    REQUIRE(quantize(Q3_K, Span2d<const float>(experts.floats() + e * 8 * 256, 8, 256), expected,
-                     {std::span(importance).subspan(e * 256, 256), 1}));
+    REQUIRE(quantize(
+        Q3_K, Span2d<const float>(experts.floats() + e * 8 * 256, 8, 256), expected,
+        {std::span(importance).subspan(e * 256, 256), 1, Effort::kBest, kModelImportanceFloor}));
     CHECK(std::ranges::equal(tensor->data.subspan(e * bytes, bytes), expected));
   }
 }

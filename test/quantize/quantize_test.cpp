@@ -107,6 +107,12 @@ TEST_CASE("arguments that make no sense are refused, with the reason") {
 
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const float inf = std::numeric_limits<float>::infinity();
+  for (const float bad : {0.0f, -1.0f, nan, inf}) {
+    QuantizeOptions distrusting;
+    distrusting.importance_floor = bad;
+    CHECK_THAT(message(quantize(TensorType::Q4_K, in, out, distrusting), kBad),
+               Catch::Contains("importance floor"));
+  }
   QuantizeOptions options;
   std::vector<float> importance(255, 1.0f);
   options.importance = importance;
