@@ -14,7 +14,8 @@ from collections import defaultdict
 def medians(path: str) -> dict[str, float]:
     runs = defaultdict(list)
     with open(path) as file:
-        for run in json.load(file)["benchmarks"]:
+        # Run in random order; family_index is the order they were written in.
+        for run in sorted(json.load(file)["benchmarks"], key=lambda run: run["family_index"]):
             if run.get("run_type") != "aggregate" and "error_occurred" not in run:
                 runs[run["run_name"]].append(run["weights/s"] / 1e6)
     return {name: statistics.median(values) for name, values in runs.items()}

@@ -16,6 +16,7 @@ namespace {
 struct Options {
   std::string in, out, recipe, imatrix, output_type, embedding_type, effort;
   std::vector<std::string> overrides;
+  float importance_floor = kModelImportanceFloor;
   int threads = 0;
   bool dry_run = false, pure = false, json = false, fused_qkv_rule = false;
 };
@@ -100,6 +101,7 @@ void quantize_command(const Options& o) {
   options.plan.pure = o.pure;
   if (o.fused_qkv_rule) options.plan.version = RecipeVersion::kFusedQkvRule;
   options.threads = o.threads;
+  options.importance_floor = o.importance_floor;
   if (!o.effort.empty()) options.effort = o.effort == "fast" ? Effort::kFast : Effort::kBest;
   options.dry_run = o.dry_run;
   const gguf::File in = value_of(gguf::File::open(o.in));
@@ -147,6 +149,11 @@ void add_quantize(CLI::App& app) {
   command->add_flag("--pure", o->pure, "The recipe's base type for every tensor");
   command->add_flag("--fused-qkv-rule", o->fused_qkv_rule,
                     "Older recipes' rule for a fused attn_qkv (Phi-3)");
+  command
+      ->add_option("--importance-floor", o->importance_floor,
+                   "How little the imatrix is trusted: this part of a block's mean importance is "
+                   "added to every weight's")
+      ->capture_default_str();
   command
       ->add_option("--effort", o->effort,
                    "How long to search for the best scales (default: best; fast for models of more "

@@ -23,6 +23,7 @@ struct QuantizeModelOptions {
   const Imatrix* imatrix = nullptr;
   /// Unset: best up to two billion weights, fast beyond.
   std::optional<Effort> effort;
+  float importance_floor = kModelImportanceFloor;  ///< see QuantizeOptions
   int threads = 0;
   bool dry_run = false;  ///< plan and sizes only: nothing is read, quantized or written
   bool allow_requantize =

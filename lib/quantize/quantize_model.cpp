@@ -166,10 +166,12 @@ Result<void> decode(TensorType type, std::span<const std::byte> bytes, Span2d<fl
 /// Converts tensors panel by panel; the buffers are kept from one to the next.
 class Converter {
  public:
-  Converter(const gguf::File& in, gguf::Writer& out, Effort effort, int threads)
+  Converter(const gguf::File& in, gguf::Writer& out, Effort effort, float importance_floor,
+            int threads)
       : in_(in),
         out_(out),
         effort_(effort),
+        importance_floor_(importance_floor),
         threads_(threads > 0 ? threads : omp_get_max_threads()) {}
 
   Result<QuantizationError> convert(const gguf::Tensor& tensor, TensorType target,
@@ -203,7 +205,7 @@ class Converter {
     const auto bytes = tensor.data.subspan(first * source_row, rows * source_row);
     if (auto done = decode(tensor.type, bytes, values, threads_); !done)
       return fail(done.error(), at_tensor(in_, tensor.name));
-    const QuantizeOptions options{importance, threads_, effort_, kModelImportanceFloor};
+    const QuantizeOptions options{importance, threads_, effort_, importance_floor_};
     if (auto done = quantize(target, values, packed_, options); !done)
       return fail(explain(done.error(), first, cols), at_tensor(in_, tensor.name));
     if (auto done = out_.append(packed_); !done) return fail(done.error());
@@ -226,6 +228,7 @@ class Converter {
   const gguf::File& in_;
   gguf::Writer& out_;
   Effort effort_;
+  float importance_floor_;
   int threads_;
   std::vector<float> values_;
   std::vector<std::byte> packed_;
@@ -242,7 +245,7 @@ Result<void> write_model(const gguf::File& in, const std::filesystem::path& out,
   auto writer =
       gguf::Writer::create(out, metadata_of(in, recipe, options.imatrix), std::move(specs));
   if (!writer) return fail(writer.error());
-  Converter converter(in, *writer, report.effort, options.threads);
+  Converter converter(in, *writer, report.effort, options.importance_floor, options.threads);
   for (std::size_t i = 0; i < report.tensors.size(); ++i) {
     TensorReport& planned = report.tensors[i];
     const gguf::Tensor& tensor = in.tensors()[i];
