@@ -20,6 +20,7 @@ if [[ ${1:-} == --test ]]; then
     catch2 binutils ccache
     clang libomp-14-dev libclang-rt-14-dev clang-format
     g++-aarch64-linux-gnu qemu-user
+    libopenmpi-dev openmpi-bin
   )
 fi
 
