@@ -86,27 +86,31 @@ void few_columns(Product p) {
     copy_unit(unit + (S::kStages - 1) * S::kWarps, (stage + S::kStages - 1) % S::kStages);
 
     const std::byte* at = ring + stage * S::kStage;
-    UnitReader<F> readers[S::kTileRows];
-#pragma unroll
-    for (int i = 0; i < S::kTileRows; ++i) readers[i].open(at + i * S::kUnit, lane());
     Words4 next[kTiles8];
 #pragma unroll
     for (int j = 0; j < kTiles8; ++j) next[j] = load_x(j, unit, 0);
 #pragma unroll
-    for (int c = 0; c < kChunks; ++c) {
-      Words4 now[kTiles8];
+    for (int s = 0; s < kSteps; ++s) {
+      StepReader<F> readers[S::kTileRows];
 #pragma unroll
-      for (int j = 0; j < kTiles8; ++j) {
-        now[j] = next[j];
-        if (c + 1 < kChunks) next[j] = load_x(j, unit, c + 1);
-      }
+      for (int i = 0; i < S::kTileRows; ++i) readers[i].open(at + i * S::kUnit, lane(), s);
 #pragma unroll
-      for (int i = 0; i < S::kTileRows; ++i) {
-        const ChunkFragments w = readers[i].chunk(c);
+      for (int c = 0; c < kStepChunks; ++c) {
+        const int chunk = s * kStepChunks + c;
+        Words4 now[kTiles8];
 #pragma unroll
         for (int j = 0; j < kTiles8; ++j) {
-          mma(sum[i][j], w.a[0], now[j].at[0], now[j].at[1]);
-          mma(sum[i][j], w.a[1], now[j].at[2], now[j].at[3]);
+          now[j] = next[j];
+          if (chunk + 1 < kChunks) next[j] = load_x(j, unit, chunk + 1);
+        }
+#pragma unroll
+        for (int i = 0; i < S::kTileRows; ++i) {
+          const ChunkFragments w = readers[i].chunk(c);
+#pragma unroll
+          for (int j = 0; j < kTiles8; ++j) {
+            mma(sum[i][j], w.a[0], now[j].at[0], now[j].at[1]);
+            mma(sum[i][j], w.a[1], now[j].at[2], now[j].at[3]);
+          }
         }
       }
     }

@@ -58,17 +58,15 @@ KQ_DEVICE void store_eight(void* out, std::size_t at, const float (&x)[8]) {
   }
 }
 
-/// Lane 4g + t's weights of a chunk of row half h: columns 8t … 8t + 7.
+/// Lane 4g + t's weights of a chunk of a step and row half h: columns 8t … 8t + 7.
 template <class F>
-KQ_DEVICE void weights_of_chunk(CodeReader<F>& codes, const RowScales<F>& scales, int c, int h,
-                                int t, float (&x)[8]) {
-  const int sub = scales.sub_of(c, t);
-  const float d_scale = half_value(scales.d_bits(c)) *
-                        static_cast<float>(scales.kWords ? scales.words.scale_at(sub) : 1);
+KQ_DEVICE void weights_of_chunk(const StepCodes<F>& codes, const StepScales<F>& scales, int c,
+                                int h, int t, float (&x)[8]) {
+  const float d_scale =
+      half_value(scales.d_bits(c)) * static_cast<float>(scales.scale_integer(c, t));
   float dmin_min = 0;
   if constexpr (F::kHasMin)
-    dmin_min = half_value(scales.dmin_bits(c)) *
-               static_cast<float>(scales.kWords ? scales.words.min_at(sub) : scales.kConstantMin);
+    dmin_min = half_value(scales.dmin_bits(c)) * static_cast<float>(scales.min_integer(c, t));
 #pragma unroll
   for (int p = 0; p < 4; ++p) {
     const std::uint32_t q = codes.pair(8 * c + 4 * h + p);
@@ -93,8 +91,6 @@ void dequantize(Table table, void* out) {
                        static_cast<std::size_t>(unit)) *
                           DeviceLayout<F>::kUnitBytes;
   const int g = lane() / 4, t = lane() % 4;
-  CodeReader<F> codes;
-  codes.codes = at + lane() * 16;
   const bool aligned = table.cols % 8 == 0;
 
   const auto put = [&](int c, int h, float(&x)[8]) {
@@ -113,30 +109,33 @@ void dequantize(Table table, void* out) {
     }
   };
   float x[8];
-  if constexpr (DeviceLayout<F>::kPlain) {
 #pragma unroll
-    for (int c = 0; c < kChunks; ++c)
+  for (int s = 0; s < kSteps; ++s) {
+    StepCodes<F> codes;
+    codes.open(at, lane(), s);
 #pragma unroll
-      for (int h = 0; h < 2; ++h) {
+    for (int h = 0; h < 2; ++h) {
+      if constexpr (DeviceLayout<F>::kPlain) {
 #pragma unroll
-        for (int p = 0; p < 4; ++p) {
-          const std::uint32_t pair = codes.pair(8 * c + 4 * h + p);
-          x[2 * p] = half_value(static_cast<std::uint16_t>(pair & 0xffffu));
-          x[2 * p + 1] = half_value(static_cast<std::uint16_t>(pair >> 16));
+        for (int c = 0; c < kStepChunks; ++c) {
+#pragma unroll
+          for (int p = 0; p < 4; ++p) {
+            const std::uint32_t pair = codes.pair(8 * c + 4 * h + p);
+            x[2 * p] = half_value(static_cast<std::uint16_t>(pair & 0xffffu));
+            x[2 * p + 1] = half_value(static_cast<std::uint16_t>(pair >> 16));
+          }
+          put(s * kStepChunks + c, h, x);
         }
-        put(c, h, x);
-      }
-  } else {
-    RowScales<F> scales[2];
-    scales[0].open(at, g);
-    scales[1].open(at, g + 8);
+      } else {
+        StepScales<F> scales;
+        scales.open(at, g + 8 * h, s);
 #pragma unroll
-    for (int c = 0; c < kChunks; ++c)
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        weights_of_chunk<F>(codes, scales[h], c, h, t, x);
-        put(c, h, x);
+        for (int c = 0; c < kStepChunks; ++c) {
+          weights_of_chunk<F>(codes, scales, c, h, t, x);
+          put(s * kStepChunks + c, h, x);
+        }
       }
+    }
   }
 }
 

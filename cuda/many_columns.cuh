@@ -97,6 +97,7 @@ void many_columns(Product p) {
   // Pieces begin … end - 1 (of 16 bytes) of all tiles of a unit.
   const auto copy_weights = [&](int unit, int begin, int end) {
     std::byte* to = weights + unit % 2 * S::kWeightBytes;
+#pragma unroll 1
     for (int i = begin + thread(); i < end; i += S::kThreads) {
       const int of_block = i / (S::kUnit / 16), tile = block().x * S::kTiles + of_block;
       const int at = i % (S::kUnit / 16) * 16;
@@ -111,6 +112,7 @@ void many_columns(Product p) {
   };
   const auto copy_x = [&](int step) {
     std::byte* to = slots + step % S::kStages * S::kSlotBytes;
+#pragma unroll 1
     for (int i = thread(); i < kColumns * 8; i += S::kThreads) {
       const int column = i / 8, piece = i % 8;
       const bool there = first_column + column < p.columns;
@@ -134,8 +136,7 @@ void many_columns(Product p) {
 
   for (int unit = unit_begin; unit < unit_end; ++unit) {
     const std::byte* at = weights + unit % 2 * S::kWeightBytes + warp() * S::kTileRows * S::kUnit;
-    UnitReader<F> readers[S::kTileRows];
-#pragma unroll
+#pragma unroll 1
     for (int s = 0; s < S::kSlots; ++s) {
       const int step = unit * S::kSlots + s;
       // All groups but the latest are there: X of this step, and of this unit's weights, the second
@@ -148,16 +149,15 @@ void many_columns(Product p) {
         copy_weights(unit + 1, s * (kPieces / 2), s == 0 ? kPieces / 2 : kPieces);
       commit_copies();
 
-      if (s == 0) {
+      StepReader<F> readers[S::kTileRows];
 #pragma unroll
-        for (int i = 0; i < S::kTileRows; ++i) readers[i].open(at + i * S::kUnit, lane());
-      }
+      for (int i = 0; i < S::kTileRows; ++i) readers[i].open(at + i * S::kUnit, lane(), s);
       const std::byte* x = slots + step % S::kStages * S::kSlotBytes;
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
         ChunkFragments w[S::kTileRows];
 #pragma unroll
-        for (int i = 0; i < S::kTileRows; ++i) w[i] = readers[i].chunk(2 * s + c);
+        for (int i = 0; i < S::kTileRows; ++i) w[i] = readers[i].chunk(c);
 #pragma unroll
         for (int j = 0; j < S::kTiles8; ++j) {
           const Words4 b = load16(x + slot_byte(8 * j + g, 4 * c + t));

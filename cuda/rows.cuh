@@ -104,9 +104,10 @@ void norm_rows(Norm a) {
   const auto at = [&](int r) {
     return static_cast<std::size_t>(r) * static_cast<std::size_t>(cols);
   };
-  float* const x = a.x + at(a.row_of == nullptr ? row : a.row_of[row]);
+  const std::size_t from = at(a.row_of == nullptr ? row : a.row_of[row]);
+  float* const x = a.x + from;
   if (a.branch != nullptr) {
-    const float* branch = a.branch + at(row);
+    const float* branch = a.branch + from;
     const float inverse = a.post_weight == nullptr ? 1.0f : inverse_rms(branch, cols, a.eps);
     // Each thread reads below what it wrote here, and nothing else.
     for (int i = thread(); i < cols; i += threads())

@@ -18,99 +18,138 @@ namespace kquant::cuda {
 
 inline constexpr std::uint16_t kMagic = 0x6400;  ///< 1024 in binary16
 
-/// The pairs of codes of `slot`, one in each half of the result. `words` are the words of a plane
-/// from that of slot `first` on, a compile-time constant after unrolling.
-template <int kBits>
-KQ_DEVICE std::uint32_t plane_codes(std::uint32_t word, int slot, int up) {
-  constexpr std::uint32_t kMask = kBits == 16 ? 0xffffu : (1u << kBits) - 1u;
-  const int shift = shift_of(kBits, slot) - up;
-  const std::uint32_t moved =
-      shift >= 0 ? word >> (shift >= 0 ? shift : 0) : word << (shift < 0 ? -shift : 0);
-  return moved & ((kMask << up) * 0x00010001u);
+/// (1024 + q) - (1024 + zero), in both halves.
+KQ_DEVICE Half2 without_magic(std::uint32_t magic, int zero) {
+  return sub({magic}, {twice(static_cast<std::uint16_t>(kMagic + zero))});
 }
 
-/// Bits of one plane that a lane needs for a chunk, loaded 16 bytes at a time.
-template <int kBits>
-struct PlaneReader {
-  static constexpr int kSlots = 4 * (16 / kBits);  ///< of 16 bytes
-  Words4 now;
+inline constexpr int kSteps = 4;  ///< of a unit; a step is 64 columns
+inline constexpr int kStepChunks = kChunks / kSteps;
+inline constexpr int kStepSlots = 16;
 
-  KQ_DEVICE void load(const std::byte* lane_bytes, int slot) {
-    if (slot % kSlots == 0) now = load16(lane_bytes + slot / kSlots * kVector);
+/// A lane's words of one plane in one step: 16 slots of B bits are B words.
+template <int kBits>
+struct PlaneWords {
+  std::uint32_t at[kBits];
+
+  KQ_DEVICE void load(const std::byte* lane_bytes, int step) {
+    if constexpr (kBits >= 4) {
+#pragma unroll
+      for (int i = 0; i < kBits / 4; ++i) {
+        const Words4 v = load16(lane_bytes + (step * (kBits / 4) + i) * kVector);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) at[4 * i + j] = v.at[j];
+      }
+    } else {
+      const auto* words = reinterpret_cast<const std::uint32_t*>(
+          lane_bytes + step * kBits / 4 * kVector + step * kBits % 4 * 4);
+#pragma unroll
+      for (int i = 0; i < kBits; ++i) at[i] = words[i];
+    }
   }
+
+  /// Bits of the two codes of a slot of this step, moved up, one in each half of the result. With
+  /// the slot a constant: one shift, one and.
   KQ_DEVICE std::uint32_t codes(int slot, int up = 0) const {
-    return plane_codes<kBits>(now.at[slot % kSlots / (16 / kBits)], slot, up);
+    constexpr std::uint32_t kMask = kBits == 16 ? 0xffffu : (1u << kBits) - 1u;
+    const std::uint32_t word = at[slot / (16 / kBits)];
+    const int shift = shift_of(kBits, slot) - up;
+    const std::uint32_t moved =
+        shift >= 0 ? word >> (shift >= 0 ? shift : 0) : word << (shift < 0 ? -shift : 0);
+    return moved & ((kMask << up) * 0x00010001u);
   }
 };
 template <>
-struct PlaneReader<0> {
+struct PlaneWords<0> {
   KQ_DEVICE void load(const std::byte*, int) {}
 };
 
-/// Reads a unit's codes chunk by chunk, as lane 4g + t; `unit` may be device or shared memory.
+/// A lane's codes of one step; the unit may be in device or shared memory.
 template <class F>
-struct CodeReader {
+struct StepCodes {
   using L = DeviceLayout<F>;
-  const std::byte* codes;  ///< of this lane
-  PlaneReader<L::kLowBits> low;
-  PlaneReader<L::kHighBits> high;
+  PlaneWords<L::kLowBits> low;
+  PlaneWords<L::kHighBits> high;
 
-  /// Two codes (q of columns 2p and 2p + 1), in the low bits of each half. Slots must be asked for
-  /// in ascending order, from 0.
-  KQ_DEVICE std::uint32_t pair(int slot) {
-    low.load(codes, slot);
+  KQ_DEVICE void open(const std::byte* unit, int lane, int step) {
+    low.load(unit + lane * 16, step);
+    high.load(unit + L::kLowBits * kVector + lane * 16, step);
+  }
+  /// Two codes (of columns 2p and 2p + 1), in the low bits of each half.
+  KQ_DEVICE std::uint32_t pair(int slot) const {
     std::uint32_t q = low.codes(slot);
-    if constexpr (L::kHighBits > 0) {
-      high.load(codes + L::kLowBits * kVector, slot);
-      q |= high.codes(slot, L::kLowBits);
-    }
+    if constexpr (L::kHighBits > 0) q |= high.codes(slot, L::kLowBits);
     return q;
   }
 };
 
-/// Scales and factors of one row of a unit.
+/// One of four words; no run-time index, which would move them to memory.
+template <int kWords>
+KQ_DEVICE std::uint32_t pick(const std::uint32_t (&words)[kWords], int i) {
+  if constexpr (kWords == 1) return words[0];
+  if constexpr (kWords == 2) return i == 0 ? words[0] : words[1];
+  if constexpr (kWords == 4)
+    return i < 2 ? (i == 0 ? words[0] : words[1]) : (i == 2 ? words[2] : words[3]);
+}
+
+/// Scales and factors of one row in one step.
 template <class F>
-struct RowScales {
+struct StepScales {
   using L = DeviceLayout<F>;
-  static constexpr bool kWords = L::kScaleWords > 0;
-  static constexpr int kSubsInChunk = kChunk / F::kSub;
+  static constexpr bool kWords = L::kScaleWords > 0;  ///< k-quants: integer scales
+  static constexpr int kSubsInChunk = kWords ? kChunk / F::kSub : 1;
+  static constexpr int kSubsInStep = kSubsInChunk * kStepChunks;
+  static constexpr bool kSignedScale = !F::kHasMin;  ///< formats with mins have unsigned scales
   static constexpr int kConstantMin = [] {
     if constexpr (kWords)
       return 0;
     else
       return F::unpack_scales(typename F::Block{}).min_at(0);
   }();
+  static constexpr int kFactorWords = kWords ? 1 : L::kFactors;
 
-  ScaleWords<kWords ? F::kBlock / F::kSub : 1> words;
-  std::uint32_t factors[L::kRowFactors / 4 > 0 ? L::kRowFactors / 4 : 1];
+  std::uint32_t scale_bytes = 0, min_bytes = 0;  ///< those of this step from the lowest byte up
+  std::uint32_t factors[kFactorWords];           ///< halves: d[, dmin] of each block
 
-  KQ_DEVICE void open(const std::byte* unit, int row) {
+  KQ_DEVICE void open(const std::byte* unit, int row, int step) {
     if constexpr (kWords) {
       std::uint32_t sc[L::kScaleWords];
       const auto* at =
           reinterpret_cast<const std::uint32_t*>(unit + L::kScalesAt) + row * L::kScaleWords;
+#pragma unroll
       for (int i = 0; i < L::kScaleWords; ++i) sc[i] = at[i];
-      words = F::unpack_scale_words(sc);
-      if constexpr (F::kHasMin)
+      const auto words = F::unpack_scale_words(sc);
+      const int word = step * kSubsInStep / 4, shift = step * kSubsInStep % 4 * 8;
+      scale_bytes = pick(words.scale, word) >> shift;
+      if constexpr (F::kHasMin) {
+        min_bytes = pick(words.min, word) >> shift;
         factors[0] = reinterpret_cast<const std::uint32_t*>(unit + L::kFactorsAt)[row];
-      else
+      } else {
         factors[0] = reinterpret_cast<const std::uint16_t*>(unit + L::kFactorsAt)[row];
-    } else {
-      const auto* at = unit + L::kFactorsAt + row * L::kRowFactors;
-      for (int i = 0; i < L::kRowFactors / 16; ++i) {
-        const Words4 v = load16(at + 16 * i);
-        for (int j = 0; j < 4; ++j) factors[4 * i + j] = v.at[j];
       }
+    } else {
+      const auto* at =
+          reinterpret_cast<const std::uint32_t*>(unit + L::kFactorsAt + row * L::kRowFactors) +
+          step * kFactorWords;
+#pragma unroll
+      for (int i = 0; i < kFactorWords; ++i) factors[i] = at[i];
     }
   }
 
-  /// Which sub-block of the row's scales lane t meets in a chunk.
-  KQ_HOST_DEVICE static constexpr int sub_of(int chunk, int t) {
-    return kWords ? chunk * kSubsInChunk + (kSubsInChunk == 2 ? t / 2 : 0) : 0;
+  KQ_DEVICE std::uint16_t d_bits(int chunk) const {
+    return factor_bits(chunk, 0);
+  }
+  KQ_DEVICE std::uint16_t dmin_bits(int chunk) const {
+    return factor_bits(chunk, 1);
   }
 
-  KQ_DEVICE std::uint16_t d_bits(int chunk) const { return factor_bits(chunk, 0); }
-  KQ_DEVICE std::uint16_t dmin_bits(int chunk) const { return factor_bits(chunk, 1); }
+  /// What lane t meets in a chunk of this step.
+  KQ_DEVICE int scale_integer(int chunk, int t) const {
+    return integer(scale_bytes, chunk, t, 1);
+  }
+  KQ_DEVICE int min_integer(int chunk, int t) const {
+    return integer(min_bytes, chunk, t, kConstantMin);
+  }
 
   /// d * scale, twice.
   KQ_DEVICE Half2 scale(int chunk, int t) const {
@@ -118,7 +157,7 @@ struct RowScales {
     if constexpr (!kWords)
       return d;
     else
-      return mul(small_integer<kSignedScale>(words.scale, sub_of(chunk, 0), t), d);
+      return mul(small_integer<kSignedScale>(scale_bytes, chunk, t), d);
   }
   /// - dmin * min, twice.
   KQ_DEVICE Half2 minus_min(int chunk, int t) const {
@@ -126,57 +165,52 @@ struct RowScales {
     if constexpr (!kWords)
       return {twice(d)};
     else
-      return mul(small_integer<false>(words.min, sub_of(chunk, 0), t), {twice(d)});
+      return mul(small_integer<false>(min_bytes, chunk, t), {twice(d)});
   }
 
  private:
-  /// Formats with mins have unsigned scales, those without signed ones.
-  static constexpr bool kSignedScale = !F::kHasMin;
-
+  KQ_DEVICE static int byte_of(int chunk, int t) {
+    return chunk * kSubsInChunk + (kSubsInChunk == 2 ? t / 2 : 0);
+  }
+  KQ_DEVICE static int integer(std::uint32_t bytes, int chunk, int t, int constant) {
+    if constexpr (!kWords) return constant;
+    return static_cast<std::int8_t>(bytes >> (8 * byte_of(chunk, t)) & 0xffu);
+  }
   KQ_DEVICE std::uint16_t factor_bits(int chunk, int which) const {
     const int i = (kWords ? 0 : chunk) * L::kFactors + which;
     return static_cast<std::uint16_t>(factors[i / 2] >> (16 * (i % 2)));
   }
-
-  /// Byte `sub` (where there are two sub-blocks a chunk: of lanes t >= 2 the next one) as a
-  /// binary16 number, twice: by one byte permutation and one subtraction.
+  /// A byte as a binary16 number, twice: one byte permutation and one subtraction.
   template <bool kSigned>
-  KQ_DEVICE static Half2 small_integer(const std::uint32_t* bytes, int sub, int t) {
-    const std::uint32_t word = bytes[sub / 4] ^ (kSigned ? 0x80808080u : 0u);
-    const auto byte = static_cast<std::uint32_t>(sub % 4 + (kSubsInChunk == 2 ? t / 2 : 0));
-    const std::uint32_t magic = permute_bytes(word, 0x64646464u, 0x4040u | byte * 0x0101u);
-    return sub_magic(magic, kSigned ? 128 : 0);
-  }
-
- public:
-  /// (1024 + q) - (1024 + zero), in both halves.
-  KQ_DEVICE static Half2 sub_magic(std::uint32_t magic, int zero) {
-    return kquant::cuda::sub({magic}, {twice(static_cast<std::uint16_t>(kMagic + zero))});
+  KQ_DEVICE static Half2 small_integer(std::uint32_t bytes, int chunk, int t) {
+    const auto byte = static_cast<std::uint32_t>(byte_of(chunk, t));
+    const std::uint32_t magic =
+        permute_bytes(bytes ^ (kSigned ? 0x80808080u : 0u), 0x64646464u, 0x4040u | byte * 0x0101u);
+    return without_magic(magic, kSigned ? 128 : 0);
   }
 };
 
-/// One fragment of tensor-core operand A for each of the two products of a chunk: rows g and g + 8,
-/// columns 8t … 8t + 3 and 8t + 4 … 8t + 7 of this lane.
+/// A lane's fragments of tensor-core operand A for the two products of a chunk: rows g and g + 8,
+/// columns 8t … 8t + 3 and 8t + 4 … 8t + 7.
 struct ChunkFragments {
   std::uint32_t a[2][4];
 };
 
-/// A unit as a warp reads it.
+/// One step of a unit, as lane 4g + t of a warp reads it.
 template <class F>
-struct UnitReader {
-  CodeReader<F> codes;
-  RowScales<F> rows[2];
+struct StepReader {
+  StepCodes<F> codes;
+  StepScales<F> rows[2];
   int t;
 
-  KQ_DEVICE void open(const std::byte* unit, int lane) {
-    codes.codes = unit + lane * 16;
-    rows[0].open(unit, lane / 4);
-    rows[1].open(unit, lane / 4 + 8);
+  KQ_DEVICE void open(const std::byte* unit, int lane, int step) {
+    codes.open(unit, lane, step);
+    rows[0].open(unit, lane / 4, step);
+    rows[1].open(unit, lane / 4 + 8, step);
     t = lane % 4;
   }
-
-  /// Chunks must be asked for in ascending order, from 0.
-  KQ_DEVICE ChunkFragments chunk(int c) {
+  /// Of chunk 0 or 1 of the step, a constant.
+  KQ_DEVICE ChunkFragments chunk(int c) const {
     ChunkFragments out;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
@@ -185,9 +219,9 @@ struct UnitReader {
       if constexpr (F::kHasMin) minus_min = rows[h].minus_min(c, t);
 #pragma unroll
       for (int p = 0; p < 4; ++p) {
-        const std::uint32_t q = codes.pair(8 * c + 4 * h + p) | twice(kMagic);
-        const Half2 centred = RowScales<F>::sub_magic(q, DeviceLayout<F>::kZero);
-        const Half2 weight = F::kHasMin ? fma(centred, scale, minus_min) : mul(centred, scale);
+        const Half2 q =
+            without_magic(codes.pair(8 * c + 4 * h + p) | twice(kMagic), DeviceLayout<F>::kZero);
+        const Half2 weight = F::kHasMin ? fma(q, scale, minus_min) : mul(q, scale);
         out.a[p / 2][2 * (p % 2) + h] = weight.bits;
       }
     }
@@ -196,11 +230,11 @@ struct UnitReader {
 };
 
 template <>
-struct UnitReader<F16> {
-  CodeReader<F16> codes;
+struct StepReader<F16> {
+  StepCodes<F16> codes;
 
-  KQ_DEVICE void open(const std::byte* unit, int lane) { codes.codes = unit + lane * 16; }
-  KQ_DEVICE ChunkFragments chunk(int c) {
+  KQ_DEVICE void open(const std::byte* unit, int lane, int step) { codes.open(unit, lane, step); }
+  KQ_DEVICE ChunkFragments chunk(int c) const {
     ChunkFragments out;
 #pragma unroll
     for (int h = 0; h < 2; ++h)
@@ -233,16 +267,15 @@ KQ_DEVICE float weight_in_unit(const std::byte* unit, int row, int col) {
   if constexpr (DeviceLayout<F>::kPlain) {
     return half_value(static_cast<std::uint16_t>(q));
   } else {
-    RowScales<F> scales;
-    scales.open(unit, row);
-    const int chunk = col / kChunk, sub = scales.sub_of(chunk, col % kChunk / 8);
-    const float d_scale = half_value(scales.d_bits(chunk)) *
-                          static_cast<float>(scales.kWords ? scales.words.scale_at(sub) : 1);
+    const int chunk = col / kChunk % kStepChunks, t = col % kChunk / 8;
+    StepScales<F> scales;
+    scales.open(unit, row, col / kChunk / kStepChunks);
+    const float d_scale =
+        half_value(scales.d_bits(chunk)) * static_cast<float>(scales.scale_integer(chunk, t));
     const float value = d_scale * static_cast<float>(q - DeviceLayout<F>::kZero);
     if constexpr (F::kHasMin)
       return value -
-             half_value(scales.dmin_bits(chunk)) *
-                 static_cast<float>(scales.kWords ? scales.words.min_at(sub) : scales.kConstantMin);
+             half_value(scales.dmin_bits(chunk)) * static_cast<float>(scales.min_integer(chunk, t));
     return value;
   }
 }

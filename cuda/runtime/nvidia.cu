@@ -194,4 +194,10 @@ Result<std::shared_ptr<Queue>> Queue::open(int ordinal) {
   return std::make_shared<NvidiaQueue>(std::move(*info), stream);
 }
 
+Result<Device> Device::open(int ordinal) {
+  auto queue = Queue::open(ordinal);
+  if (!queue) return fail(queue.error());
+  return Device(std::move(*queue));
+}
+
 }  // namespace kquant::cuda

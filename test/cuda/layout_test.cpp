@@ -97,10 +97,10 @@ void check_unit() {
   for (std::size_t u = 0; u < units_of(kCols); ++u)
     for (int lane = 0; lane < 32; ++lane) {
       const std::byte* unit = units.data() + u * DeviceLayout<F>::kUnitBytes;
-      UnitReader<F> reader;
-      reader.open(unit, lane);
       for (int c = 0; c < kChunks; ++c) {
-        const ChunkFragments w_of = reader.chunk(c);
+        StepReader<F> reader;
+        reader.open(unit, lane, c / kStepChunks);
+        const ChunkFragments w_of = reader.chunk(c % kStepChunks);
         for (int i = 0; i < 16; ++i) {
           const int h = i / 8, j = i % 8;
           const std::uint32_t word = w_of.a[j / 4][j % 4 / 2 * 2 + h];
@@ -110,9 +110,9 @@ void check_unit() {
           // Three roundings, of d * scale, dmin * min and the result.
           float bound = std::fabs(exact) * 2 * step;
           if (F::kHasMin) {
-            RowScales<F> scales;
-            scales.open(unit, r);
-            const Half2 m = scales.minus_min(c, lane % 4);
+            StepScales<F> scales;
+            scales.open(unit, r, c / kStepChunks);
+            const Half2 m = scales.minus_min(c % kStepChunks, lane % 4);
             bound += 3 * step * std::fabs(half_value(static_cast<std::uint16_t>(m.bits)));
           }
           REQUIRE(std::fabs(found - exact) <= bound + 1e-7f);
@@ -142,12 +142,12 @@ TEST_CASE("rows far from 1 in size keep their weights") {
     std::vector<float> row_scale(16), row(256);
     cuda::pack(w, unit, row_scale);
     dequantize_rows(w, 0, {row.data(), 1, 256});
-    UnitReader<Q4_K> reader;
     double error = 0, norm = 0;
     for (int lane = 0; lane < 4; ++lane) {  // row 0
-      reader.open(unit.data(), lane);
       for (int c = 0; c < kChunks; ++c) {
-        const ChunkFragments f = reader.chunk(c);
+        StepReader<Q4_K> reader;
+        reader.open(unit.data(), lane, c / kStepChunks);
+        const ChunkFragments f = reader.chunk(c % kStepChunks);
         for (int j = 0; j < 8; ++j) {
           const std::uint32_t word = f.a[j / 4][j % 4 / 2 * 2];
           const double found = half_value(static_cast<std::uint16_t>(word >> (j % 2 * 16))) *

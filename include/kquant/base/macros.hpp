@@ -22,7 +22,7 @@
 // number of threads a block has at most. Without a CUDA compiler kernels are ordinary functions,
 // which an emulator runs (cuda/vocabulary/emulated.hpp).
 #if defined(__CUDACC__)
-#define KQ_KERNEL(threads) __global__ __launch_bounds__(threads)
+#define KQ_KERNEL(threads) __global__ __launch_bounds__(threads, 1)
 #define KQ_DEVICE __device__ __forceinline__
 #else
 #define KQ_KERNEL(threads)
