@@ -11,9 +11,9 @@
 //       norm, gate and up, activation, down: likewise
 //     norm of the wanted rows, output matrix, soft cap
 //
-// Decoding is one launch: a step whose pieces are all one token is recorded the first time its
-// shape is met (rows, tiles of attention), and replayed from then on; what differs from step to
-// step is in device memory.
+// Decoding is one launch: a step whose pieces are all one token is recorded the second time its
+// shape is met (rows, tiles of attention), when all kernels have been loaded, and replayed from then
+// on; what differs from step to step is in device memory.
 
 #include <map>
 #include <tuple>

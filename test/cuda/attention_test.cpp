@@ -223,9 +223,9 @@ TEST_CASE("attention whose keys are divided among blocks") {
 
 TEST_CASE("plans have every query row and key once") {
   for (const int window : {0, 50})
-    for (const int blocks : {1, 7, 64, 264})
-      for (const int tokens : {1, 2, 17, 100}) {
-        const std::vector<PlannedPiece> pieces{{nullptr, 2000, 0, 901, tokens},
+    for (const int blocks : {1, 64, 264})
+      for (const int tokens : {1, 45}) {
+        const std::vector<PlannedPiece> pieces{{nullptr, 2000, 0, 301, tokens},
                                                {nullptr, 2000, tokens, 0, 1},
                                                {nullptr, 2000, tokens + 1, 64, 5}};
         constexpr int kGroup = 3, kHeads = 2;
