@@ -12,8 +12,8 @@
 //     norm of the wanted rows, output matrix, soft cap
 //
 // Decoding is one launch: a step whose pieces are all one token is recorded the second time its
-// shape is met (rows, tiles of attention), when all kernels have been loaded, and replayed from then
-// on; what differs from step to step is in device memory.
+// shape is met (rows, tiles of attention), when all kernels have been loaded, and replayed from
+// then on; what differs from step to step is in device memory.
 
 #include <map>
 #include <tuple>

@@ -24,7 +24,7 @@ def demangled(names: list[str]) -> list[str]:
     text = subprocess.run(["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True).stdout
     short = []
     for name in text.splitlines():
-        name = re.sub(r"^void |kquant::cuda::|kquant::|\(.*\)$", "", name)
+        name = re.sub(r"^void |kquant::cuda::|kquant::", "", name)
         short.append(re.sub(r"\((?:bool|int|Numbers)\)", "", name).split("(")[0])
     return short
 
