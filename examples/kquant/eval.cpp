@@ -156,6 +156,7 @@ void add_eval(CLI::App& app) {
   command->add_option("--reference", o->text_reference, "divergence: GGUF model to compare with");
   command->add_option("--threads", o->threads, "Threads")->check(CLI::Range(1, 1024));
   add_load_options(*command, o->load);
+  add_device_option(*command, o->load);
   command->footer(
       "Examples:\n  kquant eval model-q4.gguf --task mmlu-pro --data test.jsonl.gz --shots "
       "validation.jsonl --limit 500 -o q4-mmlu.jsonl\n  kquant eval model-q4.gguf --task "

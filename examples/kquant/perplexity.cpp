@@ -88,6 +88,7 @@ void add_perplexity(CLI::App& app) {
   command->add_option("--reference", o->reference, "GGUF model to compare with, run side by side");
   command->add_option("--threads", o->threads, "Threads")->check(CLI::Range(1, 1024));
   add_load_options(*command, o->load);
+  add_device_option(*command, o->load);
   add_kv_option(*command, o->kv_type);
   command->add_flag("--json", o->json, "Result as JSON");
   command->footer(

@@ -166,6 +166,13 @@ class CommandLine(unittest.TestCase):
         self.refused(str(self.dir), "inspect", self.dir)
         self.refused("none.txt", "perplexity", MODEL, "-f", self.dir / "none.txt")
 
+    def test_a_gpu_that_is_not_there_is_said_plainly(self):
+        done = run("run", MODEL, "-p", "Once", "-n", "2", "--device", "cuda")
+        if done.returncode != 0:
+            self.assertRegex(done.stderr, rb"^kquant: (no GPU can be used: .*without CUDA.*|no NVIDIA GPU was found.*)\n$")
+        self.assertEqual(run("run", MODEL, "-p", "Once", "--device", "gpu").returncode, 2)
+        self.assertEqual(run("run", MODEL, "-p", "Once", "-n", "2", "--device", "cpu").returncode, 0)
+
     def test_a_damaged_model_is_refused(self):
         whole = MODEL.read_bytes()
         half = self.dir / "half.gguf"

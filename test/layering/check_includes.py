@@ -24,6 +24,7 @@ LAYER = {
     "include/kquant/eval/": "eval",
     "kernels/": "kernels",
     "cuda/": "cuda",
+    "cuda/model/": "cuda model",
     "lib/base/": "base",
     "lib/gguf/": "gguf",
     "lib/quantize/": "quantize",
@@ -41,9 +42,10 @@ MAY_INCLUDE = {
     "quantize": {"base", "format", "format info", "gguf", "isa"},
     "isa": {"base"},
     "kernels": {"base", "format", "format info", "isa"},
-    "cuda": {"base", "format", "format info"},
-    "matmul": {"base", "format", "format info", "isa", "kernels", "cuda"},
+    "matmul": {"base", "format", "format info", "isa", "kernels"},
+    "cuda": {"base", "format", "format info", "matmul"},
     "model": {"base", "format info", "gguf", "isa", "kernels", "matmul"},
+    "cuda model": {"base", "format info", "gguf", "matmul", "model", "cuda"},
     "eval": {"base", "format info", "gguf", "isa", "matmul", "quantize", "model"},
 }
 
