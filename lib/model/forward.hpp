@@ -42,6 +42,17 @@ class ForwardPass {
   /// Preconditions: the caches fit and have room, token ids are within the vocabulary.
   Span2d<const float> run(std::span<const Piece> pieces);
 
+  // The steps of run() one by one, for whoever carries a whole text through a model layer by layer.
+  // Every row is computed; the caches do not advance, so that all pieces are beginnings.
+
+  /// x = embedding of the tokens.
+  void start(std::span<const Piece> pieces, Span2d<float> x);
+  /// x: the states before layer `index`, then those after it.
+  void run_layer(std::size_t index, std::span<const Piece> pieces, Span2d<float> x);
+  /// hidden = final norm of x.
+  void finish(Span2d<const float> x, Span2d<float> hidden) const;
+  Weights& weights() { return weights_; }
+
   /// logits = soft_cap(W_output hidden), M x vocab_size.
   void project(Span2d<const float> hidden, Span2d<float> logits);
 
