@@ -18,7 +18,8 @@ namespace kquant::cli {
 namespace {
 
 struct Options {
-  std::string in, out, recipe, imatrix, output_type, embedding_type, effort, calibrate, plan, save_plan;
+  std::string in, out, recipe, imatrix, output_type, embedding_type, effort, calibrate, plan,
+      save_plan;
   int chunks = 128;
   double target_bits = 0;
   std::uint64_t target_bytes = 0;
@@ -150,17 +151,18 @@ void quantize_command(const Options& o) {
     options.plan.types = value_of(read_plan(o.plan));
   else if (o.recipe.empty())
     options.plan.types = plan_for_target(o, in, text, options);
-  const Recipe recipe = value_of(o.recipe.empty() ? nearest_recipe(in, options.plan.types)
-                                                  : find_recipe(o.recipe));
+  const Recipe recipe =
+      value_of(o.recipe.empty() ? nearest_recipe(in, options.plan.types) : find_recipe(o.recipe));
   QuantizeReport report;
   {
     Progress progress("quantize");
     options.progress = [&](std::size_t done, std::size_t total, const std::string& tensor) {
       return progress.update(done, total, tensor);
     };
-    report = text.empty() ? value_of(quantize_model(in, o.out, recipe, options))
-                          : value_of(quantize_calibrated(in, o.out, recipe, text, options,
-                                                         {.chunks = o.chunks}));
+    report =
+        text.empty()
+            ? value_of(quantize_model(in, o.out, recipe, options))
+            : value_of(quantize_calibrated(in, o.out, recipe, text, options, {.chunks = o.chunks}));
   }
   if (!o.save_plan.empty()) {
     TypePlan types;
@@ -230,7 +232,8 @@ void add_quantize(CLI::App& app) {
       "  kquant quantize in.gguf out.gguf Q3_K_M --imatrix in.imatrix.gguf --tensor-type "
       "'ffn_down=Q5_K'\n"
       "  kquant quantize in.gguf out.gguf Q2_K --calibrate text.txt\n"
-      "  kquant quantize in.gguf out.gguf --target-bpw 4.2 --calibrate text.txt --save-plan p.json\n"
+      "  kquant quantize in.gguf out.gguf --target-bpw 4.2 --calibrate text.txt --save-plan "
+      "p.json\n"
       "  kquant quantize in.gguf out.gguf Q2_K --dry-run");
   command->callback([o] { quantize_command(*o); });
 }

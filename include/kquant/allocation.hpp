@@ -37,10 +37,10 @@ struct Choices {
 
 struct ChoiceOptions {
   const Imatrix* imatrix = nullptr;
-  PlanOptions plan;  ///< tensors whose type is asked for here are settled
+  PlanOptions plan = {};  ///< tensors whose type is asked for here are settled
   int threads = 0;
   /// After each tensor; return false to stop (kInvalidArgument "interrupted").
-  std::function<bool(std::size_t done, std::size_t total, const std::string& tensor)> progress;
+  std::function<bool(std::size_t done, std::size_t total, const std::string& tensor)> progress = {};
 };
 
 /// Quantizes every tensor to every type it could have (effort: fast). Cost: the squared error,

@@ -12,9 +12,9 @@
 
 namespace kquant {
 
-/// The inputs x of a matrix, as far as they decide what an error costs: H = sum x x^T. Rows w of the
-/// matrix are quantized to w' with a small (w - w') H (w - w')^T, the summed squared error of the
-/// outputs. docs/quantizer.md explains how.
+/// The inputs x of a matrix, as far as they decide what an error costs: H = sum x x^T. Rows w of
+/// the matrix are quantized to w' with a small (w - w') H (w - w')^T, the summed squared error of
+/// the outputs. docs/quantizer.md explains how.
 class ErrorFeedback {
  public:
   /// hessian: K x K, symmetric, in any unit. `damping` times the mean of its diagonal is added to
@@ -34,12 +34,14 @@ class ErrorFeedback {
   Result<void> quantize(TensorType type, Span2d<const float> in, std::span<std::byte> out,
                         const QuantizeOptions& options = {}) const;
 
-  /// Changes weights w so that, meeting the inputs y that H is of, they answer as w did to the inputs
-  /// x: w += share * w (C - H) H^-1 with cross C = sum x y^T.
-  Result<void> follow(Span2d<const float> cross, Span2d<float> weights, float share) const;
+  /// Changes weights w so that on the inputs y that H is of they answer as w did on inputs x:
+  /// w += w (C - H) H^-1, with cross C = sum x y^T in the Hessian's unit. (What quantized layers
+  /// before this one do to its inputs is made up for so, as far as a matrix can.) Errors:
+  /// kInvalidArgument (shapes).
+  Result<void> follow_inputs(Span2d<const float> cross, Span2d<float> weights) const;
 
-  /// sum (a - b) H (a - b)^T over rows, H with its damping, and H = sum x x^T / trace: comparable
-  /// between texts. Errors: kInvalidArgument (shapes).
+  /// sum (a - b) H (a - b)^T over rows, where H has the damping added and is scaled to a mean
+  /// diagonal of 1 before. Errors: kInvalidArgument (shapes).
   Result<double> error(Span2d<const float> a, Span2d<const float> b) const;
 
   struct State;

@@ -21,7 +21,7 @@ struct QuantizeOptions {
   /// input): the quantizer minimises sum v[k] * (w[k] - w'[k])^2 with v[k] = importance[k] plus a
   /// quarter of the block's mean importance (docs/quantizer.md says why). Empty, or all zero in a
   /// block: v = 1.
-  std::span<const float> importance;
+  std::span<const float> importance = {};
   /// 0: as many as OpenMP would use. The bytes do not depend on it.
   int threads = 0;
   Effort effort = Effort::kBest;

@@ -2,246 +2,231 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
-#include <cstdlib>
+#include <array>
 #include <map>
+#include <memory>
 
-#include "eval/windows.hpp"
+#include "eval/input_moments.hpp"
+#include "eval/text_states.hpp"
 #include "kquant/error_feedback.hpp"
-#include "kquant/matmul.hpp"
-#include "model/forward.hpp"
 
 namespace kquant {
 namespace {
-
-double env(const char* name, double otherwise) {
-  const char* text = std::getenv(name);
-  return text ? std::atof(text) : otherwise;
-}
-
-/// A float matrix of its own.
-struct Floats {
-  std::size_t rows = 0, cols = 0;
-  std::vector<float> values;
-
-  void resize(std::size_t r, std::size_t c) {
-    rows = r;
-    cols = c;
-    values.resize(r * c);
-  }
-  Span2d<float> view() { return {values.data(), rows, cols}; }
-};
-
-void transpose(Span2d<const float> x, Floats& out) {
-  out.resize(x.cols, x.rows);
-#pragma omp parallel for
-  for (std::size_t col = 0; col < x.cols; ++col)
-    for (std::size_t row = 0; row < x.rows; ++row)
-      out.values[col * x.rows + row] = x.data[row * x.stride + col];
-}
-
-/// What the matrices of one projection meet: sums of x x^T over the tokens of the text.
-class InputMoments {
- public:
-  /// x: what the original model's matrix meets, y: what the quantized one's does instead; both
-  /// transposed, K x tokens.
-  void add(Floats& x, Floats& y) {
-    add(y, y, own_);
-    add(x, y, cross_);
-  }
-  Floats& own() { return own_; }
-  Floats& cross() { return cross_; }
-
- private:
-  void add(Floats& a, Floats& b, Floats& sum) {
-    if (sum.rows == 0) sum.resize(a.rows, a.rows);
-    product_.resize(a.rows, a.rows);
-    const MatrixView w{TensorType::F32, b.rows, b.cols,
-                       reinterpret_cast<const std::byte*>(b.values.data())};
-    matmul(w, a.view(), product_.view(), workspace_);
-#pragma omp parallel for
-    for (std::size_t i = 0; i < sum.values.size(); ++i) sum.values[i] += product_.values[i];
-  }
-
-  Floats own_, cross_, product_;
-  MatmulWorkspace workspace_;
-};
 
 constexpr std::size_t kProjections = 4;
 std::array<Projection*, kProjections> projections_of(LayerWeights& layer) {
   return {&layer.qkv, &layer.attn_output, &layer.gate_up, &layer.down};
 }
 
-/// A text on its way through a model and its quantized twin, layer by layer.
-class Calibration {
+/// A text on its way through a model and its quantized twin, layer by layer:
+///
+///     model   x --> layer i ------------> x            inputs of its matrices
+///                                                        |  moments, error feedback
+///     twin    y --> layer i, rehearsed --> inputs -------+------> packed matrices
+///             y --> layer i, with these --> y
+class CalibratedLayers {
  public:
-  static Result<std::unique_ptr<Calibration>> create(const gguf::File& file,
-                                                     const QuantizeReport& plan,
-                                                     std::string_view text,
-                                                     const QuantizeModelOptions& options,
-                                                     const CalibrationOptions& calibration) {
+  static Result<std::unique_ptr<CalibratedLayers>> create(const gguf::File& file,
+                                                          const QuantizeReport& plan,
+                                                          std::string_view text, int threads,
+                                                          const CalibrationOptions& calibration) {
     auto config = read_config(file);
     if (!config) return fail(config.error());
     auto weights = read_weights(file, *config);
     if (!weights) return fail(weights.error());
-    auto tokenizer = Tokenizer::load(file);
+    auto twin = read_weights(file, *config);
+    if (!twin) return fail(twin.error());
+    const auto tokenizer = Tokenizer::load(file);
     if (!tokenizer) return fail(tokenizer.error());
     auto windows = Windows::cut(*tokenizer, text, calibration.context, calibration.chunks);
     if (!windows) return fail(windows.error());
-    auto result = std::unique_ptr<Calibration>(
-        new Calibration(file, *config, std::move(*weights), std::move(*windows), plan, options));
-    result->start();
-    return result;
+    std::unique_ptr<CalibratedLayers> layers(new CalibratedLayers(
+        file, *config, std::move(*weights), std::move(*twin), std::move(*windows), plan, threads));
+    if (auto ok = layers->start(config->embedding_scale); !ok) return fail(ok.error());
+    return layers;
   }
 
-  /// The packed tensor, or nothing where the ordinary path is to write it.
-  Result<std::vector<std::byte>> packed(const std::string& name) {
-    while (!done_.contains(name) && layer_ < original_.weights().layers.size()) {
-      if (!belongs_to_layers(name)) return std::vector<std::byte>{};
-      if (auto ok = next_layer(); !ok) return fail(ok.error());
+  /// The tensor, packed; or nothing where the ordinary path is to write it.
+  Result<std::vector<std::byte>> packed(const PlannedTensor& tensor) {
+    if (!calibrated_.contains(tensor.name)) return std::vector<std::byte>{};
+    while (!done_.contains(tensor.name)) {
+      auto ok = layer_ < model_.weights().layers.size() ? next_layer() : output();
+      if (!ok) return fail(ok.error());
     }
-    const auto found = done_.find(name);
-    if (found == done_.end()) return std::vector<std::byte>{};
-    auto bytes = std::move(found->second);
-    done_.erase(found);
-    return bytes;
+    return std::move(done_.extract(tensor.name).mapped());
   }
 
  private:
-  Calibration(const gguf::File& file, const Config& config, const Weights& weights, Windows windows,
-              const QuantizeReport& plan, const QuantizeModelOptions& options)
+  CalibratedLayers(const gguf::File& file, const Config& config, Weights weights, Weights twin,
+                   Windows windows, const QuantizeReport& plan, int threads)
       : file_(file),
         windows_(std::move(windows)),
-        options_(options),
-        effort_(plan.effort),
-        width_(static_cast<std::size_t>(config.n_embd)),
-        original_(config, Weights(copy(weights))),
-        quantized_(config, Weights(copy(weights))),
-        cache_(config, static_cast<int>(windows_.context())) {
-    for (const TensorReport& tensor : plan.tensors) target_[tensor.plan.name] = tensor.plan.target;
-    for (std::size_t i = 0; i < original_.weights().layers.size(); ++i)
-      for (const Projection* p : projections_of(original_.weights().layers[i]))
-        for (const std::string& name : p->names) layer_of_[name] = i;
+        options_{.threads = threads, .effort = plan.effort},
+        model_(config, std::move(weights)),
+        twin_(config, std::move(twin)),
+        cache_(config, static_cast<int>(windows_.context())),
+        x_(windows_, config.n_embd),
+        y_(windows_, config.n_embd) {
+    for (const TensorReport& tensor : plan.tensors)
+      if (tensor.plan.source != tensor.plan.target && can_pack(tensor.plan.target))
+        targets_[tensor.plan.name] = tensor.plan.target;
+    const auto take = [&](const Projection& p) {
+      for (const std::string& name : p.names)
+        if (targets_.contains(name)) calibrated_[name] = targets_[name];
+    };
+    for (LayerWeights& layer : model_.weights().layers)
+      for (const Projection* p : projections_of(layer)) take(*p);
+    const Weights& w = model_.weights();
+    if (w.output.names != w.embedding.names) take(w.output);
   }
 
-  static Weights copy(const Weights& w) {
-    return {w.embedding, w.output, w.output_norm, w.rope_freqs, w.rope_factors_long, w.rope_factors_short, w.layers, {}};
-  }
-
-  bool belongs_to_layers(const std::string& name) const { return layer_of_.contains(name); }
-
-  void start() {
-    const std::size_t tokens = windows_.count() * windows_.context();
-    x_.resize(tokens, width_);
-    for (std::size_t i = 0; i < windows_.count(); ++i) {
-      const auto window = windows_.window(i);
-      const Piece piece{window, &cache_, 0};
-      original_.start({&piece, 1}, states(x_, i));
-    }
+  /// The twin reads its own embedding.
+  Result<void> start(float embedding_scale) {
+    x_.embed(model_, cache_);
     y_ = x_;
+    const Projection& embedding = model_.weights().embedding;
+    const auto target = targets_.find(embedding.names.front());
+    if (target == targets_.end()) return {};
+    const MatrixView& table = embedding.matrices.front();
+    std::vector<std::byte> bytes(windows_.context() * row_bytes(target->second, table.cols));
+    for (std::size_t i = 0; i < windows_.count(); ++i) {
+      const std::vector<Token> tokens = windows_.window(i);
+      const Span2d<float> rows = y_.window(i);
+      for (std::size_t r = 0; r < rows.rows; ++r)
+        dequantize_rows(table, static_cast<std::size_t>(tokens[r]), rows.middle_rows(r, 1));
+      if (auto ok = kquant::quantize(target->second, rows, bytes, options_); !ok)
+        return fail(ok.error(), where(embedding.names.front()));
+      if (auto ok = dequantize(target->second, bytes, rows); !ok) return ok;
+      for (std::size_t r = 0; r < rows.rows; ++r)
+        for (float& value : rows.row(r)) value *= embedding_scale;
+    }
+    return {};
   }
 
-  Span2d<float> states(Floats& all, std::size_t window) const {
-    return all.view().middle_rows(window * windows_.context(), windows_.context());
-  }
+  /// One layer's matrices in the layout of the fastest kernels, for as long as they are needed.
+  class Packed {
+   public:
+    Result<MatrixView> add(const MatrixView& rows) {
+      if (!can_pack(rows.type)) return rows;
+      auto packed = PackedMatrix::pack(rows);
+      if (!packed) return fail(packed.error());
+      matrices_.push_back(std::move(*packed));
+      return matrices_.back().view();
+    }
 
-  void run(ForwardPass& pass, std::size_t window, Span2d<float> x) {
-    const auto tokens = windows_.window(window);
-    const Piece piece{tokens, &cache_, 0};
-    pass.run_layer(layer_, {&piece, 1}, x);
-  }
+   private:
+    std::vector<PackedMatrix> matrices_;
+  };
 
   Result<void> next_layer() {
-    std::vector<PackedMatrix> packed;
-    LayerWeights& original = original_.weights().layers[layer_];
-    LayerWeights& quantized = quantized_.weights().layers[layer_];
-    for (Projection* p : projections_of(original))
-      for (MatrixView& m : p->matrices)
-        if (can_pack(m.type)) {
-          auto made = PackedMatrix::pack(m);
-          if (!made) return fail(made.error());
-          m = made->view();
-          packed.push_back(std::move(*made));
-        }
-    const auto rows = quantized;  // as in the file
-    quantized = original;
-
-    std::array<InputMoments, kProjections> moments;
-    std::array<Floats, kProjections> x, y;
-    const auto capture = [&](ForwardPass& pass, std::array<Floats, kProjections>& inputs) {
-      pass.observer = [&](std::string_view name, Span2d<const float> input) {
-        const auto ps = projections_of(quantized);
-        for (std::size_t p = 0; p < kProjections; ++p)
-          if (ps[p]->names.front() == name) transpose(input, inputs[p]);
-      };
-    };
-    capture(original_, x);
-    capture(quantized_, y);
-    Floats scratch;
-    for (std::size_t i = 0; i < windows_.count(); ++i) {
-      run(original_, i, states(x_, i));
-      scratch.resize(windows_.context(), width_);
-      const auto from = states(y_, i);
-      std::copy_n(from.data, scratch.values.size(), scratch.values.data());
-      run(quantized_, i, scratch.view());
-      for (std::size_t p = 0; p < kProjections; ++p) moments[p].add(x[p], y[p]);
-    }
-    original_.observer = {};
-    quantized_.observer = {};
-
-    const auto sources = rows;
-    for (std::size_t p = 0; p < kProjections; ++p) {
-      auto feedback = ErrorFeedback::prepare(moments[p].own().view(), env("KQ_DAMP", 0.01));
-      if (!feedback) return fail(feedback.error());
-      LayerWeights from = sources;
-      const Projection& source = *projections_of(from)[p];
-      Projection& target = *projections_of(quantized)[p];
-      for (std::size_t m = 0; m < source.matrices.size(); ++m) {
-        auto ok = quantize(source.matrices[m], source.names[m], *feedback, moments[p], target.matrices[m], packed);
-        if (!ok) return ok;
+    Packed packed;
+    LayerWeights& model = model_.weights().layers[layer_];
+    LayerWeights& twin = twin_.weights().layers[layer_];
+    const LayerWeights source = model;
+    for (Projection* p : projections_of(model))
+      for (MatrixView& matrix : p->matrices) {
+        const auto view = packed.add(matrix);
+        if (!view) return fail(view.error());
+        matrix = *view;
       }
+    twin = model;
+
+    auto moments = meet_inputs();
+    LayerWeights from = source;
+    for (std::size_t p = 0; p < kProjections; ++p) {
+      auto views = quantize(*projections_of(from)[p], moments[p]);
+      if (!views) return fail(views.error());
+      for (std::size_t m = 0; m < views->size(); ++m)
+        if ((*views)[m].data) {
+          const auto view = packed.add((*views)[m]);
+          if (!view) return fail(view.error());
+          projections_of(twin)[p]->matrices[m] = *view;
+        }
+      moments[p] = {};
     }
-    for (std::size_t i = 0; i < windows_.count(); ++i) run(quantized_, i, states(y_, i));
+    y_.run(twin_, cache_, layer_);
+    model = twin = source;
     ++layer_;
     return {};
   }
 
-  Result<void> quantize(const MatrixView& source, const std::string& name, const ErrorFeedback& feedback,
-                        InputMoments& moments, MatrixView& target, std::vector<PackedMatrix>& packed) {
-    const TensorType type = target_.at(name);
-    if (type == source.type) return {};
-    Floats w;
-    w.resize(source.rows, source.cols);
-    if (auto ok = dequantize(source.type, {source.data, source.bytes()}, w.view()); !ok) return ok;
-    if (env("KQ_FOLLOW", 1) > 0)
-      if (auto ok = feedback.follow(moments.cross().view(), w.view(), static_cast<float>(env("KQ_FOLLOW", 1))); !ok) return ok;
-    std::vector<std::byte> bytes(source.rows * row_bytes(type, source.cols));
-    const QuantizeOptions options{{}, options_.threads, effort_};
-    if (auto ok = feedback.quantize(type, w.view(), bytes, options); !ok)
-      return fail(ok.error(), fmt::format("{}: tensor '{}'", file_.path().string(), name));
-    const MatrixView view{type, source.rows, source.cols, bytes.data()};
-    if (can_pack(type)) {
-      auto made = PackedMatrix::pack(view);
-      if (!made) return fail(made.error());
-      target = made->view();
-      packed.push_back(std::move(*made));
-    } else {
-      target = view;
+  /// Takes x through the layer, and lets y see it.
+  std::array<InputMoments, kProjections> meet_inputs() {
+    std::array<InputMoments, kProjections> moments;
+    std::array<FloatMatrix, kProjections> x, y;
+    const auto keep_inputs_of = [&](ForwardPass& pass, std::array<FloatMatrix, kProjections>& in) {
+      const auto projections = projections_of(pass.weights().layers[layer_]);
+      pass.observer = [&in, projections](std::string_view tensor, Span2d<const float> input) {
+        for (std::size_t p = 0; p < kProjections; ++p)
+          if (projections[p]->names.front() == tensor) in[p].transpose_of(input);
+      };
+    };
+    keep_inputs_of(model_, x);
+    keep_inputs_of(twin_, y);
+    for (std::size_t i = 0; i < windows_.count(); ++i) {
+      x_.run(model_, cache_, layer_, i);
+      y_.rehearse(twin_, cache_, layer_, i);
+      for (std::size_t p = 0; p < kProjections; ++p) moments[p].add(x[p], y[p]);
     }
-    done_[name] = std::move(bytes);
+    model_.observer = twin_.observer = {};
+    return moments;
+  }
+
+  Result<void> output() {
+    InputMoments moments;
+    FloatMatrix hidden, x, y;
+    for (std::size_t i = 0; i < windows_.count(); ++i) {
+      const auto of = [&](ForwardPass& pass, TextStates& states, FloatMatrix& inputs) {
+        hidden.resize(windows_.context(), states.window(i).cols);
+        pass.finish(states.window(i), hidden.view());
+        inputs.transpose_of(hidden.view());
+      };
+      of(model_, x_, x);
+      of(twin_, y_, y);
+      moments.add(x, y);
+    }
+    const auto views = quantize(model_.weights().output, moments);
+    if (!views) return fail(views.error());
     return {};
+  }
+
+  /// Packed rows of a projection's matrices, kept in done_; views without data of those that stay.
+  Result<std::vector<MatrixView>> quantize(const Projection& projection, InputMoments& moments) {
+    std::vector<MatrixView> views(projection.matrices.size());
+    const auto feedback = ErrorFeedback::prepare(moments.own());
+    if (!feedback) return fail(feedback.error(), where(projection.names.front()));
+    for (std::size_t m = 0; m < views.size(); ++m) {
+      const std::string& name = projection.names[m];
+      const auto target = calibrated_.find(name);
+      if (target == calibrated_.end()) continue;
+      const MatrixView& source = projection.matrices[m];
+      FloatMatrix w;
+      w.resize(source.rows, source.cols);
+      if (auto ok = dequantize(source.type, {source.data, source.bytes()}, w.view()); !ok)
+        return fail(ok.error(), where(name));
+      std::vector<std::byte> bytes(source.rows * row_bytes(target->second, source.cols));
+      auto ok = feedback->follow_inputs(moments.cross(), w.view());
+      if (ok) ok = feedback->quantize(target->second, w.view(), bytes, options_);
+      if (!ok) return fail(ok.error(), where(name));
+      const auto& kept = done_[name] = std::move(bytes);
+      views[m] = {target->second, source.rows, source.cols, kept.data()};
+    }
+    return views;
+  }
+
+  std::string where(const std::string& tensor) const {
+    return fmt::format("{}: tensor '{}'", file_.path().string(), tensor);
   }
 
   const gguf::File& file_;
   Windows windows_;
-  const QuantizeModelOptions& options_;
-  Effort effort_;
-  std::size_t width_, layer_ = 0;
-  ForwardPass original_, quantized_;
+  QuantizeOptions options_;
+  ForwardPass model_, twin_;
   KvCache cache_;
-  std::map<std::string, TensorType> target_;
-  std::map<std::string, std::size_t> layer_of_;
-  Floats x_, y_;  ///< states of all tokens before layer_, of the model and of its quantized twin
+  TextStates x_, y_;  ///< before layer_
+  std::size_t layer_ = 0;
+  std::map<std::string, TensorType> targets_;     ///< of all tensors that become blocks
+  std::map<std::string, TensorType> calibrated_;  ///< those among them that meet error feedback
   std::map<std::string, std::vector<std::byte>> done_;
 };
 
@@ -255,11 +240,11 @@ Result<QuantizeReport> quantize_calibrated(const gguf::File& in, const std::file
   dry.dry_run = true;
   auto plan = quantize_model(in, out, recipe, dry);
   if (!plan || options.dry_run) return plan;
-  auto layers = Calibration::create(in, *plan, text, options, calibration);
+  auto layers = CalibratedLayers::create(in, *plan, text, options.threads, calibration);
   if (!layers) return fail(layers.error());
-  QuantizeModelOptions with = options;
-  with.encoder = [&](const PlannedTensor& tensor) { return (*layers)->packed(tensor.name); };
-  return quantize_model(in, out, recipe, with);
+  QuantizeModelOptions with_layers = options;
+  with_layers.encoder = [&](const PlannedTensor& tensor) { return (*layers)->packed(tensor); };
+  return quantize_model(in, out, recipe, with_layers);
 }
 
 }  // namespace kquant

@@ -38,9 +38,13 @@ Result<TypePlan> read_plan(const std::filesystem::path& path) {
     return wrong("no object \"tensors\" of names and types");
   TypePlan plan;
   for (const auto& [name, value] : json["tensors"].items()) {
-    const TypeInfo* info = value.is_string() ? find_type(std::string_view(value.get_ref<const std::string&>())) : nullptr;
+    const TypeInfo* info = value.is_string()
+                               ? find_type(std::string_view(value.get_ref<const std::string&>()))
+                               : nullptr;
     if (!info)
-      return wrong(fmt::format("tensor '{}': {} is no type", name, value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)));
+      return wrong(
+          fmt::format("tensor '{}': {} is no type", name,
+                      value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)));
     plan[name] = info->type;
   }
   return plan;

@@ -7,9 +7,8 @@
 #include <map>
 
 #include "eval/scores.hpp"
-#include "eval/windows.hpp"
+#include "eval/text_states.hpp"
 #include "kquant/quantize.hpp"
-#include "model/forward.hpp"
 
 namespace kquant {
 namespace {
@@ -21,32 +20,31 @@ constexpr std::size_t kMostLogits = std::size_t{1} << 26;
 /// A model in which one tensor at a time is quantized.
 class Probe {
  public:
-  Probe(const Config& config, Weights weights, Windows windows)
+  Probe(const Config& config, Weights weights, const Windows& windows)
       : width_(static_cast<std::size_t>(config.n_embd)),
         vocabulary_(static_cast<std::size_t>(config.vocab_size)),
-        windows_(std::move(windows)),
         pass_(config, std::move(weights)),
-        cache_(config, static_cast<int>(windows_.context())) {
-    const std::size_t most = kMostLogits / (windows_.count() * vocabulary_);
-    scored_ = std::clamp<std::size_t>(most, 1, windows_.context() / 2);
-    states_ = embed();
-    reference_.resize(windows_.count() * scored_ * vocabulary_);
+        cache_(config, static_cast<int>(windows.context())),
+        states_(windows, config.n_embd) {
+    const std::size_t most = kMostLogits / (windows.count() * vocabulary_);
+    scored_ = std::clamp<std::size_t>(most, 1, windows.context() / 2);
+    reference_.resize(windows.count() * scored_ * vocabulary_);
+    states_.embed(pass_, cache_);
+    changed_ = reference_;
     logits(0, states_, reference_);
   }
 
-  std::size_t layers() { return pass_.weights().layers.size(); }
-  LayerWeights& layer(std::size_t i) { return pass_.weights().layers[i]; }
   Weights& weights() { return pass_.weights(); }
 
-  /// Moves on to the states before layer `to`.
-  void advance(std::size_t to) {
-    for (; at_ < to; ++at_) run(at_, states_);
-  }
+  /// Moves on to the states after the layer they are before.
+  void advance() { states_.run(pass_, cache_, layer_++); }
 
-  /// Divergence with the tensors changed: those before layer `at_`, too, where from the start.
-  double divergence(bool from_the_start) {
-    changed_.resize(reference_.size());
-    from_the_start ? logits(0, embed(), changed_) : logits(at_, states_, changed_);
+  /// Of the model as it is now from what it was. Where no layer was passed by yet and `embedding`,
+  /// that counts as changed, too.
+  double divergence(bool embedding) {
+    TextStates states = states_;
+    if (embedding) states.embed(pass_, cache_);
+    logits(layer_, std::move(states), changed_);
     const std::size_t rows = reference_.size() / vocabulary_;
     std::vector<double> kl(rows);
 #pragma omp parallel for schedule(dynamic)
@@ -54,52 +52,25 @@ class Probe {
       kl[r] = compare({changed_.data() + r * vocabulary_, vocabulary_},
                       {reference_.data() + r * vocabulary_, vocabulary_}, 0)
                   .kl;
-    double sum = 0;
-    for (const double value : kl) sum += value;
-    return sum / static_cast<double>(rows);
+    return mean_of(kl).mean;
   }
 
  private:
-  using States = std::vector<float>;
-
-  Span2d<float> window(States& states, std::size_t i) const {
-    return {states.data() + i * windows_.context() * width_, windows_.context(), width_};
-  }
-
-  States embed() {
-    States states(windows_.count() * windows_.context() * width_);
-    for (std::size_t i = 0; i < windows_.count(); ++i) {
-      const auto tokens = windows_.window(i);
-      const Piece piece{tokens, &cache_, 0};
-      pass_.start({&piece, 1}, window(states, i));
-    }
-    return states;
-  }
-
-  void run(std::size_t index, States& states) {
-    for (std::size_t i = 0; i < windows_.count(); ++i) {
-      const auto tokens = windows_.window(i);
-      const Piece piece{tokens, &cache_, 0};
-      pass_.run_layer(index, {&piece, 1}, window(states, i));
-    }
-  }
-
   /// Of the last scored_ tokens of each window, from the states before layer `from`.
-  void logits(std::size_t from, States states, std::vector<float>& out) {
-    for (std::size_t i = from; i < layers(); ++i) run(i, states);
+  void logits(std::size_t from, TextStates states, std::vector<float>& out) {
+    for (std::size_t i = from; i < weights().layers.size(); ++i) states.run(pass_, cache_, i);
     std::vector<float> hidden(scored_ * width_);
     const Span2d<float> last(hidden.data(), scored_, width_);
-    for (std::size_t i = 0; i < windows_.count(); ++i) {
-      pass_.finish(window(states, i).middle_rows(windows_.context() - scored_, scored_), last);
+    for (std::size_t i = 0; i < states.windows(); ++i) {
+      pass_.finish(states.window(i).middle_rows(states.context() - scored_, scored_), last);
       pass_.project(last, {out.data() + i * scored_ * vocabulary_, scored_, vocabulary_});
     }
   }
 
-  std::size_t width_, vocabulary_, scored_ = 0, at_ = 0;
-  Windows windows_;
+  std::size_t width_, vocabulary_, scored_ = 0, layer_ = 0;
   ForwardPass pass_;
   KvCache cache_;
-  States states_;  ///< before layer at_
+  TextStates states_;  ///< before layer_
   std::vector<float> reference_, changed_;
 };
 
@@ -149,29 +120,33 @@ Result<void> measure_divergences(const gguf::File& in, std::string_view text, Ch
   if (!windows) return fail(windows.error());
   const bool tied = weights->output.names == weights->embedding.names;
   if (auto ok = pack_weights(in, *weights); !ok) return ok;
-  Probe probe(*config, std::move(*weights), std::move(*windows));
+  Probe probe(*config, std::move(*weights), *windows);
 
   std::map<std::string, TensorChoices*> tensors;
   for (TensorChoices& tensor : choices.tensors) tensors[tensor.name] = &tensor;
   const auto total = static_cast<int>(tensors.size());
   int done = 0;
 
-  const auto measure = [&](const std::string& name, MatrixView* rows, MatrixView* product) -> Result<void> {
+  const auto measure = [&](const std::string& name, MatrixView* rows,
+                           MatrixView* product) -> Result<void> {
     const auto found = tensors.find(name);
     if (found == tensors.end()) return {};
     TensorChoices& tensor = *found->second;
     const TypeChoice& choice = probe_of(tensor);
     const gguf::Tensor& source = *in.find_tensor(name);
-    auto quantized = Quantized::make({source.type, source.rows(), source.cols(), source.data.data()}, choice.type);
-    if (!quantized) return fail(quantized.error(), fmt::format("{}: tensor '{}'", in.path().string(), name));
+    auto quantized = Quantized::make(
+        {source.type, source.rows(), source.cols(), source.data.data()}, choice.type);
+    if (!quantized)
+      return fail(quantized.error(), fmt::format("{}: tensor '{}'", in.path().string(), name));
     if (rows) std::swap(*rows, quantized->rows);
     if (product) std::swap(*product, quantized->view);
     const double nats = probe.divergence(rows != nullptr);
     if (rows) std::swap(*rows, quantized->rows);
     if (product) std::swap(*product, quantized->view);
     if (!std::isfinite(nats))
-      return fail(ErrorCode::kBadData, fmt::format("{}: logits that are not finite with '{}' as {}",
-                                                   in.path().string(), name, type_info(choice.type).name));
+      return fail(ErrorCode::kBadData,
+                  fmt::format("{}: logits that are not finite with '{}' as {}", in.path().string(),
+                              name, type_info(choice.type).name));
     const double factor = choice.cost > 0 ? std::max(nats, 0.0) / choice.cost : 0;
     for (TypeChoice& type : tensor.types) type.cost *= factor;
     tensors.erase(found);
@@ -185,20 +160,19 @@ Result<void> measure_divergences(const gguf::File& in, std::string_view text, Ch
                         tied ? &w.output.matrices.front() : nullptr);
       !ok)
     return ok;
-  for (std::size_t i = 0; i < probe.layers(); ++i) {
-    probe.advance(i);
-    LayerWeights& layer = probe.layer(i);
+  for (LayerWeights& layer : w.layers) {
     for (Projection* p : {&layer.qkv, &layer.attn_output, &layer.gate_up, &layer.down})
       for (std::size_t m = 0; m < p->names.size(); ++m)
         if (auto ok = measure(p->names[m], nullptr, &p->matrices[m]); !ok) return ok;
+    probe.advance();
   }
-  probe.advance(probe.layers());
   if (!tied)
-    if (auto ok = measure(w.output.names.front(), nullptr, &w.output.matrices.front()); !ok) return ok;
+    if (auto ok = measure(w.output.names.front(), nullptr, &w.output.matrices.front()); !ok)
+      return ok;
   if (!tensors.empty())
     return fail(ErrorCode::kInvalidArgument,
-                fmt::format("{}: '{}' is no tensor that the model computes with", in.path().string(),
-                            tensors.begin()->first));
+                fmt::format("{}: '{}' is no tensor that the model computes with",
+                            in.path().string(), tensors.begin()->first));
   return {};
 }
 

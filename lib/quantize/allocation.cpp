@@ -59,7 +59,8 @@ std::vector<std::size_t> hull_of(const std::vector<TypeChoice>& types) {
     return (types[a].cost - types[b].cost) / static_cast<double>(types[b].bytes - types[a].bytes);
   };
   for (const std::size_t next : order) {
-    if (!hull.empty() && (types[next].bytes == types[hull.back()].bytes || types[next].cost >= types[hull.back()].cost))
+    if (!hull.empty() && (types[next].bytes == types[hull.back()].bytes ||
+                          types[next].cost >= types[hull.back()].cost))
       continue;
     while (hull.size() > 1 && slope(hull.back(), next) >= slope(hull[hull.size() - 2], hull.back()))
       hull.pop_back();
@@ -85,16 +86,19 @@ Result<Choices> measure_choices(const gguf::File& in, const ChoiceOptions& optio
     const PlannedTensor& tensor = tensors[i];
     choices.weights += tensor.cols * tensor.rows;
     if (tensor.reason.starts_with("kept") || tensor.reason.starts_with("override")) {
-      choices.settled_bytes += file_bytes_of(tensor.rows * row_bytes(tensor.target, tensor.cols), in);
+      choices.settled_bytes +=
+          file_bytes_of(tensor.rows * row_bytes(tensor.target, tensor.cols), in);
     } else {
       auto importance = detail::importance_of(in, in.tensors()[i], options.imatrix);
       if (!importance) return fail(importance.error());
       TensorChoices of_tensor{tensor.name, {}};
       for (const TensorType type : types_for(tensor)) {
-        const auto error = detail::error_as(in, in.tensors()[i], type, *importance, options.threads);
+        const auto error =
+            detail::error_as(in, in.tensors()[i], type, *importance, options.threads);
         if (!error) return fail(error.error());
         const double power = error->weighted_power;
-        of_tensor.types.push_back({type, file_bytes_of(tensor.rows * row_bytes(type, tensor.cols), in),
+        of_tensor.types.push_back({type,
+                                   file_bytes_of(tensor.rows * row_bytes(type, tensor.cols), in),
                                    power > 0 ? error->weighted_error / power : 0});
       }
       choices.tensors.push_back(std::move(of_tensor));
@@ -122,12 +126,14 @@ Result<TypePlan> allocate(const Choices& choices, std::uint64_t file_bytes) {
     }
   }
   const auto bits = [&](std::uint64_t bytes) {
-    return 8 * static_cast<double>(bytes - choices.header_bytes) / static_cast<double>(choices.weights);
+    return 8 * static_cast<double>(bytes - choices.header_bytes) /
+           static_cast<double>(choices.weights);
   };
   if (size > file_bytes)
-    return fail(ErrorCode::kInvalidArgument,
-                fmt::format("a file of {} bytes: reachable are {} ({:.3f} bits a weight) to {} ({:.3f})",
-                            file_bytes, size, bits(size), most, bits(most)));
+    return fail(
+        ErrorCode::kInvalidArgument,
+        fmt::format("a file of {} bytes: reachable are {} ({:.3f} bits a weight) to {} ({:.3f})",
+                    file_bytes, size, bits(size), most, bits(most)));
   // Along a hull savings fall, so that steps of one tensor stay in order.
   std::ranges::stable_sort(steps, std::greater{}, &Step::saving);
   std::vector<bool> full(choices.tensors.size());
@@ -146,7 +152,8 @@ Result<TypePlan> allocate(const Choices& choices, std::uint64_t file_bytes) {
 
 std::uint64_t file_bytes_for(const Choices& choices, double bits_per_weight) {
   return choices.header_bytes +
-         static_cast<std::uint64_t>(std::max(0.0, bits_per_weight) * static_cast<double>(choices.weights) / 8);
+         static_cast<std::uint64_t>(std::max(0.0, bits_per_weight) *
+                                    static_cast<double>(choices.weights) / 8);
 }
 
 Result<Recipe> nearest_recipe(const gguf::File& in, const TypePlan& types) {

@@ -16,6 +16,13 @@
 namespace kquant {
 namespace {
 
+// Sums run in an order that depends on how large Eigen believes the caches to be: the same
+// everywhere.
+const bool kSameEverywhere = [] {
+  Eigen::setCpuCacheSizes(32 << 10, 512 << 10, 2 << 20);
+  return true;
+}();
+
 using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using Floats = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using Stride = Eigen::OuterStride<>;
@@ -57,12 +64,14 @@ Result<ErrorFeedback> ErrorFeedback::prepare(Span2d<const float> hessian, double
   const std::size_t n = hessian.cols;
   if (n == 0 || hessian.rows != n)
     return fail(ErrorCode::kInvalidArgument,
-                fmt::format("error feedback: a Hessian of {} x {}, expected a square one", hessian.rows, n));
+                fmt::format("error feedback: a Hessian of {} x {}, expected a square one",
+                            hessian.rows, n));
   Matrix h = map(hessian).cast<double>();
   const double trace = h.diagonal().sum();
   if (!h.allFinite() || !(h.diagonal().minCoeff() >= 0))
-    return fail(ErrorCode::kBadData,
-                "error feedback: the Hessian has numbers that are not finite, or a negative diagonal");
+    return fail(
+        ErrorCode::kBadData,
+        "error feedback: the Hessian has numbers that are not finite, or a negative diagonal");
   // Inputs that are always zero: all errors cost the same.
   h *= trace > 0 ? static_cast<double>(n) / trace : 0.0;
   h.diagonal().array() += trace > 0 ? damping : 1.0;
@@ -84,7 +93,8 @@ Result<ErrorFeedback> ErrorFeedback::prepare(Span2d<const float> hessian, double
   for (std::size_t i = 0; i < n; ++i)
     for (std::size_t k = i; k < n; ++k) {
       const auto at = [&](std::size_t row, std::size_t col) {
-        return h(size - 1 - static_cast<Eigen::Index>(row), size - 1 - static_cast<Eigen::Index>(col));
+        return h(size - 1 - static_cast<Eigen::Index>(row),
+                 size - 1 - static_cast<Eigen::Index>(col));
       };
       state->factor[i * n + k] = static_cast<float>(at(i, k) / at(k, k));
       if (i == k) state->importance[i] = static_cast<float>(at(i, i) * at(i, i));
@@ -93,17 +103,19 @@ Result<ErrorFeedback> ErrorFeedback::prepare(Span2d<const float> hessian, double
 }
 
 Result<void> ErrorFeedback::quantize(TensorType type, Span2d<const float> in,
-                                     std::span<std::byte> out, const QuantizeOptions& options) const {
+                                     std::span<std::byte> out,
+                                     const QuantizeOptions& options) const {
   if (in.cols != cols())
-    return fail(ErrorCode::kInvalidArgument,
-                fmt::format("error feedback: {} columns, expected the {} of the Hessian", in.cols, cols()));
+    return fail(
+        ErrorCode::kInvalidArgument,
+        fmt::format("error feedback: {} columns, expected the {} of the Hessian", in.cols, cols()));
   if (auto ok = detail::check_shape("quantize", type, in.rows, in.cols, in.stride, out.size()); !ok)
     return ok;
   for (std::size_t r = 0; r < in.rows; ++r)
     for (std::size_t k = 0; k < in.cols; ++k)
       if (!std::isfinite(in.row(r)[k]))
-        return fail(ErrorCode::kBadData, fmt::format("row {}, column {}: {} cannot be quantized", r,
-                                                     k, in.row(r)[k]));
+        return fail(ErrorCode::kBadData,
+                    fmt::format("row {}, column {}: {} cannot be quantized", r, k, in.row(r)[k]));
   const int threads = options.threads > 0 ? options.threads : omp_get_max_threads();
   const auto encode = [&]<class F>() {
     constexpr std::size_t kRows = detail::FeedbackRows<F>::kRows;
@@ -115,7 +127,8 @@ Result<void> ErrorFeedback::quantize(TensorType type, Span2d<const float> in,
 #pragma omp for schedule(dynamic)
       for (std::int64_t i = 0; i < groups; ++i) {
         const std::size_t first = static_cast<std::size_t>(i) * kRows;
-        rows.encode(in.middle_rows(first, std::min(kRows, in.rows - first)), out.data() + first * bytes);
+        rows.encode(in.middle_rows(first, std::min(kRows, in.rows - first)),
+                    out.data() + first * bytes);
       }
     }
   };
@@ -125,12 +138,18 @@ Result<void> ErrorFeedback::quantize(TensorType type, Span2d<const float> in,
   return kquant::quantize(type, in, out, plain);
 }
 
-Result<void> ErrorFeedback::follow(Span2d<const float> cross, Span2d<float> weights,
-                                   float share) const {
+Result<void> ErrorFeedback::follow_inputs(Span2d<const float> cross, Span2d<float> weights) const {
+  if (cross.rows != cols() || cross.cols != cols() || weights.cols != cols())
+    return fail(
+        ErrorCode::kInvalidArgument,
+        fmt::format("error feedback: cross moments {} x {} and weights of {} columns, expected "
+                    "{} of all",
+                    cross.rows, cross.cols, weights.cols, cols()));
   const auto n = static_cast<Eigen::Index>(cols());
   Eigen::Map<Floats, 0, Stride> w(weights.data, static_cast<Eigen::Index>(weights.rows), n,
                                   Stride(static_cast<Eigen::Index>(weights.stride)));
-  Floats difference = map(cross) * static_cast<float>(state_->unit) - map({state_->hessian.data(), cols(), cols()});
+  Floats difference =
+      map(cross) * static_cast<float>(state_->unit) - map({state_->hessian.data(), cols(), cols()});
   difference.diagonal().array() += static_cast<float>(state_->damping);
   // H^-1 = R^-T R^-1 with R = M D.
   const Eigen::Map<const Floats> m(state_->factor.data(), n, n);
@@ -144,16 +163,17 @@ Result<void> ErrorFeedback::follow(Span2d<const float> cross, Span2d<float> weig
     m.triangularView<Eigen::UnitUpper>().transpose().solveInPlace<Eigen::OnTheRight>(y);
     y = y * d2.cwiseInverse().asDiagonal();
     m.triangularView<Eigen::UnitUpper>().solveInPlace<Eigen::OnTheRight>(y);
-    w.middleRows(first, rows) += share * y;
+    w.middleRows(first, rows) += y;
   }
   return {};
 }
 
 Result<double> ErrorFeedback::error(Span2d<const float> a, Span2d<const float> b) const {
   if (a.cols != cols() || b.cols != cols() || a.rows != b.rows)
-    return fail(ErrorCode::kInvalidArgument,
-                fmt::format("error feedback: {} x {} and {} x {}, expected two matrices of {} columns",
-                            a.rows, a.cols, b.rows, b.cols, cols()));
+    return fail(
+        ErrorCode::kInvalidArgument,
+        fmt::format("error feedback: {} x {} and {} x {}, expected two matrices of {} columns",
+                    a.rows, a.cols, b.rows, b.cols, cols()));
   const auto h = map({state_->hessian.data(), cols(), cols()});
   double sum = 0;
   constexpr std::size_t kRows = 64;

@@ -7,8 +7,8 @@
 //   2. as long as it helps: any code, sub-block scale or min, and d and dmin, changed to what is
 //      best with all others as they are
 //
-// Both lower the same sum, E = e H e^T with e = w - w'. Step 1 sees it as sum_j D_j^2 (x_j - w'_j)^2
-// where x_j = w_j + sum_{i<j} e_i M_ij, step 2 by its gradient g = H e.
+// Both lower the same sum, E = e H e^T with e = w - w'. Step 1 sees it as sum_j D_j^2 (x_j -
+// w'_j)^2 where x_j = w_j + sum_{i<j} e_i M_ij, step 2 by its gradient g = H e.
 
 #include <cstdint>
 #include <vector>
@@ -62,7 +62,8 @@ class FeedbackRows {
     for (std::size_t r = 0; r < w.rows; ++r) {
       descend(r);
       for (std::size_t b = 0; b < blocks_; ++b) {
-        const Block block = pack_block<F>(scales_[r * blocks_ + b], codes_.data() + r * m_.cols + b * kBlock);
+        const Block block =
+            pack_block<F>(scales_[r * blocks_ + b], codes_.data() + r * m_.cols + b * kBlock);
         std::memcpy(out + (r * blocks_ + b) * sizeof block, &block, sizeof block);
       }
     }
@@ -83,7 +84,8 @@ class FeedbackRows {
     for (std::size_t r = 0; r < w_.rows; ++r) feed_codes(r, b);
     if (rest == 0) return;
     const Span2d<float> errors(e_.data() + first, w_.rows, kBlock, m_.cols);
-    const Span2d<const float> factor(m_.factor + first * m_.cols + first + kBlock, kBlock, rest, m_.cols);
+    const Span2d<const float> factor(m_.factor + first * m_.cols + first + kBlock, kBlock, rest,
+                                     m_.cols);
     add_product(errors, factor, {x_.data() + first + kBlock, w_.rows, rest, m_.cols});
   }
 
@@ -94,12 +96,13 @@ class FeedbackRows {
       std::copy_n(m_.importance + b * kBlock, kBlock, panel_importance_.data() + r * kBlock);
     }
     const std::size_t n = w_.rows * kBlock;
-    find_encoder(F::type)(
-        {panel_.data(), n, 1, n, panel_importance_.data(), effort_, packed_.data(), packed_.size()});
+    find_encoder(F::type)({panel_.data(), n, 1, n, panel_importance_.data(), effort_,
+                           packed_.data(), packed_.size()});
     for (std::size_t r = 0; r < w_.rows; ++r) {
       Block block;
       std::memcpy(&block, packed_.data() + r * sizeof block, sizeof block);
-      scales_[r * blocks_ + b] = {F::d(block), F::kHasMin ? F::dmin(block) : 0.0f, F::unpack_scales(block)};
+      scales_[r * blocks_ + b] = {F::d(block), F::kHasMin ? F::dmin(block) : 0.0f,
+                                  F::unpack_scales(block)};
     }
   }
 
@@ -115,7 +118,8 @@ class FeedbackRows {
       const float scale = scales.scale(j), min = scales.min(j);
       codes[i] = nearest_code(x[i], scale, min);
       e[i] = w[i] - value(scale, min, codes[i]);
-      add_scaled(e[i], m_.factor + (first + i) * m_.cols + first + i + 1, kBlock - i - 1, x + i + 1);
+      add_scaled(e[i], m_.factor + (first + i) * m_.cols + first + i + 1, kBlock - i - 1,
+                 x + i + 1);
     }
   }
 
@@ -185,10 +189,12 @@ class FeedbackRows {
     for (int s = scale0 - 1; s <= scale0 + 1; ++s) {
       if (s < kScales<F>.low || s > kScales<F>.high) continue;
       for (int m = min0 - F::kHasMin; m <= min0 + F::kHasMin; ++m) {
-        if ((s == scale0 && m == min0) || (F::kHasMin && (m < kMins<F>.low || m > kMins<F>.high))) continue;
+        if ((s == scale0 && m == min0) || (F::kHasMin && (m < kMins<F>.low || m > kMins<F>.high)))
+          continue;
         std::int8_t found[kSub];
-        const float gain = try_scale(first, scales.d * static_cast<float>(s),
-                                     F::kHasMin ? scales.dmin * static_cast<float>(m) : 0.0f, found);
+        const float gain =
+            try_scale(first, scales.d * static_cast<float>(s),
+                      F::kHasMin ? scales.dmin * static_cast<float>(m) : 0.0f, found);
         if (!(gain > best)) continue;
         best = gain;
         best_scale = s;
@@ -266,7 +272,8 @@ class FeedbackRows {
     if (F::kHasMin && !kDirectScale<F> && dmin < 0) dmin = 0;
     by = double{d} - double{scales.d};
     min_by = double{dmin} - double{scales.dmin};
-    const double gain = 2 * by * ug - 2 * min_by * vg - by * by * uu + 2 * by * min_by * uv - min_by * min_by * vv;
+    const double gain =
+        2 * by * ug - 2 * min_by * vg - by * by * uu + 2 * by * min_by * uv - min_by * min_by * vv;
     if (!(gain > 0)) return 0;
     scales.d = d;
     scales.dmin = dmin;

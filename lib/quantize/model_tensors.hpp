@@ -24,8 +24,9 @@ std::vector<PlannedTensor> planned_tensors(const gguf::File& in);
 Result<std::vector<float>> importance_of(const gguf::File& in, const gguf::Tensor& tensor,
                                          const Imatrix* imatrix);
 
-/// The error that a tensor would have in another type, at effort fast; memory: a few panels of rows.
-Result<QuantizationError> error_as(const gguf::File& in, const gguf::Tensor& tensor, TensorType type,
-                                   std::span<const float> importance, int threads);
+/// The error that a tensor would have in another type, at effort fast; memory: a few panels of
+/// rows.
+Result<QuantizationError> error_as(const gguf::File& in, const gguf::Tensor& tensor,
+                                   TensorType type, std::span<const float> importance, int threads);
 
 }  // namespace kquant::detail

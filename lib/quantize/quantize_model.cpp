@@ -102,7 +102,8 @@ Result<void> check_imatrix(const gguf::File& in, const Recipe& recipe,
     const auto importance = importance_of(in, in.tensors()[i], options.imatrix);
     if (!importance) return fail(importance.error());
     tensor.weighted = !importance->empty();
-    if (!options.dry_run && !tensor.weighted && needs_imatrix(recipe, tensor.plan))
+    if (!options.dry_run && !options.encoder && !tensor.weighted &&
+        needs_imatrix(recipe, tensor.plan))
       return fail(ErrorCode::kInvalidArgument,
                   fmt::format("{}: recipe {} needs an imatrix{}", at_tensor(in, tensor.plan.name),
                               recipe.name,

@@ -134,8 +134,9 @@ class Planner {
       if (auto valid = check_type(type, name); !valid) return valid;
       const auto found = std::ranges::find(tensors, name, &PlannedTensor::name);
       if (found == tensors.end() || !is_quantizable(*found))
-        return fail(ErrorCode::kInvalidArgument,
-                    fmt::format("plan: '{}' is no tensor of this model that can be quantized", name));
+        return fail(
+            ErrorCode::kInvalidArgument,
+            fmt::format("plan: '{}' is no tensor of this model that can be quantized", name));
     }
     for (const PlannedTensor& tensor : tensors) {
       const Role role = role_of(tensor.name);

@@ -15,9 +15,9 @@ namespace kquant {
 /// the ordinary path. Each layer is calibrated on what the layers before it, quantized, make of the
 /// text. Windows as for collect_imatrix(), of at most 512 tokens. Memory: one layer's matrices as
 /// floats and the squares of their inputs, and two states (n_embd floats) a token of the text;
-/// quantized tensors wait for their turn where a file does not go by layers. The bytes do not depend
-/// on the number of threads.
-/// Errors: those of quantize_model(), Transformer::load() and collect_imatrix().
+/// quantized tensors wait for their turn where a file does not go by layers. The bytes do not
+/// depend on the number of threads. Errors: those of quantize_model(), Transformer::load() and
+/// collect_imatrix().
 Result<QuantizeReport> quantize_calibrated(const gguf::File& in, const std::filesystem::path& out,
                                            const Recipe& recipe, std::string_view text,
                                            const QuantizeModelOptions& options = {},
