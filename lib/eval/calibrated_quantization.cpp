@@ -146,6 +146,8 @@ class CalibratedLayers {
     }
     y_.run(twin_, cache_, layer_);
     model = twin = source;
+    for (const Projection* p : projections_of(model))
+      for (const MatrixView& matrix : p->matrices) file_.release({matrix.data, matrix.bytes()});
     ++layer_;
     return {};
   }

@@ -276,6 +276,7 @@ Result<void> write_model(const gguf::File& in, const std::filesystem::path& out,
       if (!error) return fail(error.error());
       planned.error = *error;
     }
+    in.release(tensor.data);
     if (options.progress && !options.progress(i + 1, report.tensors.size(), planned.plan.name))
       return fail(ErrorCode::kInvalidArgument, "interrupted");
   }
@@ -291,7 +292,9 @@ Result<QuantizationError> detail::error_as(const gguf::File& in, const gguf::Ten
                                            TensorType type, std::span<const float> importance,
                                            int threads) {
   if (type == tensor.type) return QuantizationError{};
-  return Converter(in, nullptr, Effort::kFast, threads).convert(tensor, type, importance, {});
+  auto error = Converter(in, nullptr, Effort::kFast, threads).convert(tensor, type, importance, {});
+  in.release(tensor.data);
+  return error;
 }
 
 Result<ModelShape> model_shape(const gguf::File& file) {
