@@ -20,7 +20,7 @@ struct QuantizeOptions {
   /// One non-negative, finite weight per column (of an imatrix: the mean squared activation of that
   /// input): the quantizer minimises sum v[k] * (w[k] - w'[k])^2 with v[k] = importance[k] plus
   /// importance_floor times the block's mean importance. Empty, or all zero in a block: v = 1.
-  std::span<const float> importance;
+  std::span<const float> importance = {};
   /// 0: as many as OpenMP would use. The bytes do not depend on it.
   int threads = 0;
   Effort effort = Effort::kBest;

@@ -100,6 +100,22 @@ Result<Span2d<const float>> ForwardPass::run(std::span<const Piece> pieces) {
   return hidden;
 }
 
+void ForwardPass::start(std::span<const Piece> pieces, Span2d<float> x) {
+  place(pieces);
+  embed(pieces, x);
+}
+
+void ForwardPass::run_layer(std::size_t index, std::span<const Piece> pieces, Span2d<float> x) {
+  place(pieces);
+  reserve(rows_.size());
+  add_attention(index, pieces, x, false);
+  add_mlp(weights_.layers[index], x);
+}
+
+void ForwardPass::finish(Span2d<const float> x, Span2d<float> hidden) const {
+  norm(x, weights_.output_norm, hidden);
+}
+
 Result<void> ForwardPass::project(Span2d<const float> hidden, Span2d<float> logits) {
   apply(weights_.output, hidden, logits);
   if (config_.logit_soft_cap > 0)

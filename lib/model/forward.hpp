@@ -31,6 +31,17 @@ class ForwardPass : public Backend {
   Result<Span2d<const float>> run(std::span<const Piece> pieces) override;
   Result<void> project(Span2d<const float> hidden, Span2d<float> logits) override;
 
+  // The steps of run() one by one, for whoever carries a whole text through a model layer by layer.
+  // Every row is computed; the caches do not advance, so that all pieces are beginnings.
+
+  /// x = embedding of the tokens.
+  void start(std::span<const Piece> pieces, Span2d<float> x);
+  /// x: the states before layer `index`, then those after it.
+  void run_layer(std::size_t index, std::span<const Piece> pieces, Span2d<float> x);
+  /// hidden = final norm of x.
+  void finish(Span2d<const float> x, Span2d<float> hidden) const;
+  Weights& weights() { return weights_; }
+
  private:
   void done(Stage stage) const {
     if (profiler) profiler(stage);
