@@ -122,7 +122,8 @@ void add_eval(CLI::App& app) {
   command->add_option("--seed", e.seed, "Seed of the draw and of sampling")->capture_default_str();
   command->add_option("--shots", e.shots, "Worked examples: a file of the benchmark's shape");
   command->add_option("--mode", o->mode,
-                      "direct, cot (reasoning first) or loglik (likeliest choice)");
+                      "direct, cot (reasoning first), cot+ (musr: also a hint and an example) or "
+                      "loglik (likeliest choice)");
   command->add_flag("--chat", e.chat, "Ask in the model's chat template");
   command->add_option("--samples", e.samples, "Samples of each item")->check(CLI::PositiveNumber);
   command->add_option("--temp", e.sampler.temperature, "Temperature; 0: always the likeliest token")
