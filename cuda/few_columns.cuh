@@ -6,7 +6,7 @@
 // the end. Weights become binary16 fragments in registers and meet X in mma.m16n8k16 with W as the
 // 16-row operand: eight columns cost what one does. Sums of the warps are added in a fixed order.
 //
-//     registers   accumulators 2 x 4 x kTiles8, two fragments, scales: about 100 of 255
+//     registers   accumulators 2 x 4 x kTiles8, two fragments, scales: 80 … 180 (resources.csv)
 //     shared      warps x stages x 2 units: 36 KB (Q2_K) … 70 KB (Q8_0) a stage of 8 warps / 2
 //     in flight   about 100 KB an SM; at 4.3 TB/s and 800 ns an SM of 132 needs 26 KB
 //     arithmetic  about 2 instructions a weight / 32 lanes (shift, lop3, sub, fma for two weights):
@@ -28,7 +28,7 @@ struct FewColumns {
   static constexpr int kWarps = DeviceLayout<F>::kPlain ? 4 : 8;
   static constexpr int kThreads = kWarps * kWarp;
   static constexpr int kStage = kTileRows * kUnit;  ///< bytes, of a warp
-  static constexpr int kRoom = 110 << 10;           ///< so that two blocks fit a Hopper SM
+  static constexpr int kRoom = 110 << 10;           ///< so that a Hopper SM has room for two
   static constexpr int kFit = kRoom / (kWarps * kStage);
   static constexpr int kStages = kFit < 2 ? 2 : kFit > 4 ? 4 : kFit;
   static constexpr int kMostColumns = 16;
