@@ -295,7 +295,8 @@ Result<QuantizationError> detail::error_as(const gguf::File& in, const gguf::Ten
                                            TensorType type, std::span<const float> importance,
                                            int threads) {
   if (type == tensor.type) return QuantizationError{};
-  auto error = Converter(in, nullptr, Effort::kFast, threads).convert(tensor, type, importance, {});
+  auto error = Converter(in, nullptr, Effort::kFast, kModelImportanceFloor, threads)
+                   .convert(tensor, type, importance, {});
   in.release(tensor.data);
   return error;
 }
