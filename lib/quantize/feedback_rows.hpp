@@ -73,7 +73,7 @@ class FeedbackRows {
   using Block = typename F::Block;
   static constexpr std::size_t kBlock = F::kBlock, kSub = F::kSub;
   static constexpr int kSweeps = 4;
-  static constexpr float kFloor = 0.25f;  ///< see QuantizeOptions::importance_floor
+  static constexpr float kFloor = 0.05f;  ///< see QuantizeOptions::importance_floor
 
   Span2d<float> view(std::vector<float>& v) { return {v.data(), w_.rows, m_.cols}; }
 

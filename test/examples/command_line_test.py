@@ -18,6 +18,7 @@ from pathlib import Path
 KQUANT, FOLDER = Path(sys.argv[1]), Path(sys.argv[2])
 MODEL = FOLDER / "embedded.gguf"
 TEXT = FOLDER / "text_test.txt"
+CALIBRATION = FOLDER / "text_calibration.txt"
 
 
 def run(*arguments, **options):
@@ -124,6 +125,41 @@ class CommandLine(unittest.TestCase):
         self.assertTrue(any(t.get("weighted_rel_rmse") != t.get("rel_rmse") for t in report["tensors"]))
 
     # Tokens
+
+    def test_calibrated_quantization_is_nearer_to_the_model(self):
+        plain, fed = self.dir / "plain.gguf", self.dir / "fed.gguf"
+        self.ok("quantize", MODEL, plain, "Q2_K")
+        self.ok("quantize", MODEL, fed, "Q2_K", "--calibrate", CALIBRATION, "--chunks", 8)
+        self.assertEqual(plain.stat().st_size, fed.stat().st_size)
+        kl = [json.loads(self.ok("perplexity", file, "-f", TEXT, "--chunks", 4, "--reference", MODEL, "--json"))
+              ["divergence"]["kl"]["mean"] for file in (plain, fed)]
+        self.assertLess(kl[1], 0.6 * kl[0])
+        short = self.dir / "short.txt"
+        short.write_text("too short")
+        self.refused("expected at least one window", "quantize", MODEL, fed, "Q2_K", "--calibrate", short)
+
+    def test_types_for_a_size_are_planned_saved_and_used_again(self):
+        out, again, plan = self.dir / "out.gguf", self.dir / "again.gguf", self.dir / "plan.json"
+        target = ["--target-bpw", 3.6, "--calibrate", CALIBRATION]
+        dry = json.loads(self.ok("quantize", MODEL, out, *target, "--save-plan", plan, "--dry-run", "--json"))
+        self.assertFalse(out.exists())
+        self.assertTrue(3.4 < dry["bits_per_weight_after"] <= 3.6)
+        types = json.loads(plan.read_text())["tensors"]
+        self.assertEqual(types, {t["name"]: t["to"] for t in dry["tensors"] if t["reason"] == "plan"})
+        self.assertGreater(len(set(types.values())), 2)
+        types["blk.0.attn_k.weight"] = "Q8_0"
+        plan.write_text(json.dumps({"tensors": types}))
+        self.ok("quantize", MODEL, again, "--plan", plan)
+        found = {t["name"]: t["type"] for t in json.loads(self.ok("inspect", again, "--json"))["tensors"]}
+        self.assertEqual({name: found[name] for name in types}, types)
+
+        size = 1500000
+        self.ok("quantize", MODEL, out, "--target-size", "1500kB", "--effort", "fast")
+        self.assertTrue(0.95 * size < out.stat().st_size <= size)
+        self.refused("reachable are", "quantize", MODEL, again, "--target-bpw", 1.5)
+        self.refused("expected one of RECIPE", "quantize", MODEL, again)
+        self.refused("expected one of RECIPE", "quantize", MODEL, again, "Q4_K_M", "--target-bpw", 4)
+        self.refused("no such file", "quantize", MODEL, again, "--plan", self.dir / "none.json")
 
     def test_tokenize_and_decode_are_inverse(self):
         text = "def f(x):\n    return x[::-1]  # é 世界"

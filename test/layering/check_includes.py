@@ -14,6 +14,8 @@ LAYER = {
     "include/kquant/format/info.hpp": "format info",
     "include/kquant/gguf.hpp": "gguf",
     "include/kquant/quantize.hpp": "quantize",
+    "include/kquant/allocation.hpp": "quantize",
+    "include/kquant/error_feedback.hpp": "quantize",
     "include/kquant/imatrix.hpp": "quantize",
     "include/kquant/recipe.hpp": "quantize",
     "include/kquant/quantize_model.hpp": "quantize",
