@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <ranges>
 
 namespace kquant {
 
@@ -87,7 +86,8 @@ std::vector<double> label_places(const std::vector<ChartPoint>& points, const Sc
   for (const ChartPoint& p : points)
     places.push_back(places.empty() ? x(p.bits) : std::max(x(p.bits), places.back() + kApart));
   double most = kWidth - kRight;
-  for (double& place : places | std::views::reverse) {
+  for (auto at = places.rbegin(); at != places.rend(); ++at) {
+    double& place = *at;
     place = std::min(place, most);
     most = place - kApart;
   }
