@@ -231,7 +231,7 @@ TEST_CASE("a block does not depend on its neighbours") {
       QuantizeOptions options;
       options.effort = effort;
       const auto all = packed_of(F::type, x, 2048, options);
-      for (const std::size_t first : {0, 256, 1024, 1792}) {
+      for (const std::size_t first : std::initializer_list<std::size_t>{0, 256, 1024, 1792}) {
         auto among_others = others;
         std::copy_n(x.begin() + static_cast<std::ptrdiff_t>(2048 + first), 256,
                     among_others.begin() + static_cast<std::ptrdiff_t>(2048 + first));
