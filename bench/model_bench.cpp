@@ -1,7 +1,9 @@
 // Tokens a second of whole models: a prompt of 512 tokens, decoding of 128, and decoding of several
 // sequences at once; with --profile the share of each stage.
 //
-//     model_bench model-q4_k_m.gguf [-p 512] [-n 128] [--batch 8] [-r 5] [--profile] [--json]
+//     model_bench model-q4_k_m.gguf [-p 512] [-n 128] [--batch 8] [-r 5] [--device cuda]
+//     [--profile]
+//                 [--json]
 //
 // Counted as llama-bench counts: a prompt from an empty cache, and decoding from an empty cache.
 
@@ -15,6 +17,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "kquant/cuda.hpp"
 #include "kquant/dispatch.hpp"
 #include "kquant/model/transformer.hpp"
 
@@ -27,7 +30,7 @@ struct Options {
   std::vector<std::string> models;
   int prompt = 512, decode = 128, repetitions = 5;
   std::vector<int> batches;
-  bool profile = false, json = false, keep_mapped = false;
+  bool profile = false, json = false, keep_mapped = false, on_gpu = false;
   KvType kv_type = KvType::kF16;
 };
 
@@ -114,8 +117,13 @@ class Bench {
 
  private:
   static Transformer load(const Options& options, const std::string& path) {
-    auto model =
-        Transformer::load(path, {.weights = options.keep_mapped ? Layout::kRows : Layout::kPacked});
+    LoadOptions load{.weights = options.keep_mapped ? Layout::kRows : Layout::kPacked};
+    if (options.on_gpu) {
+      const auto gpu = cuda::Device::open();
+      if (!gpu) give_up(gpu.error());
+      load.accelerator = gpu->accelerator();
+    }
+    auto model = Transformer::load(path, load);
     if (!model) give_up(model.error());
     return std::move(*model);
   }
@@ -204,7 +212,11 @@ int main(int argc, char** argv) {
       ->transform(CLI::CheckedTransformer(std::map<std::string, KvType>{
           {"f16", KvType::kF16}, {"f32", KvType::kF32}, {"q8_0", KvType::kQ8_0}}));
   app.add_flag("--keep-mapped", options.keep_mapped, "Weights as they lie in the file");
-  app.add_flag("--profile", options.profile, "The share of each stage");
+  app.add_option_function<std::string>(
+         "--device", [&](const std::string& device) { options.on_gpu = device == "cuda"; },
+         "cpu or cuda")
+      ->check(CLI::IsMember({"cpu", "cuda"}));
+  app.add_flag("--profile", options.profile, "The share of each stage (of the CPU)");
   app.add_flag("--json", options.json, "Results as JSON");
   CLI11_PARSE(app, argc, argv);
   if (threads > 0) omp_set_num_threads(threads);

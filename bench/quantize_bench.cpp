@@ -1,11 +1,24 @@
-// Weights per second of quantize() and dequantize() for every format, on one thread.
+// Weights per second of quantize() and dequantize(), on one thread; names are
+//
+//     quantize/FORMAT/EFFORT/ISA[/imatrix]      dequantize/FORMAT
+//     quantize/FORMAT/peer[/imatrix]            another library's, with
+//     --peer=ggml=/path/to/libggml.so
+//
+//     quantize_bench --peer=… --benchmark_filter='Q4_K' --benchmark_repetitions=5
+//         --benchmark_enable_random_interleaving=true --benchmark_out=r.json
+//     bench/quantize_table.py r.json
 
 #include <benchmark/benchmark.h>
 
-#include <cstdint>
+#include <cmath>
+#include <optional>
+#include <random>
 #include <string>
 #include <vector>
 
+#include "bench/peer_quantizer.hpp"
+#include "bench/take_option.hpp"
+#include "kquant/dispatch.hpp"
 #include "kquant/format/all.hpp"
 #include "kquant/quantize.hpp"
 
@@ -15,61 +28,94 @@ using namespace kquant;
 
 constexpr std::size_t kRows = 16, kCols = 4096;
 
-/// Bell-shaped numbers: sums of four uniform ones.
-std::vector<float> weights() {
-  std::vector<float> x(kRows * kCols);
-  std::uint64_t state = 1;
-  for (float& value : x) {
-    int sum = 0;
-    for (int i = 0; i < 4; ++i) {
-      state = state * 6364136223846793005u + 1442695040888963407u;
-      sum += static_cast<int>(state >> 48) - 32768;
-    }
-    value = static_cast<float>(sum) * 0x1p-20f;
+struct Input {
+  std::vector<float> x, importance;
+  std::vector<std::byte> packed;
+
+  explicit Input(TensorType type) : x(kRows * kCols), importance(kCols) {
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal;
+    for (float& v : x) v = 0.02f * normal(random);
+    for (float& v : importance) v = std::exp(normal(random));
+    packed.resize(kRows * row_bytes(type, kCols));
   }
-  return x;
-}
+  Span2d<const float> rows() const { return {x.data(), kRows, kCols}; }
+};
 
 void count_weights(benchmark::State& state) {
   state.counters["weights/s"] = benchmark::Counter(
       static_cast<double>(state.iterations()) * kRows * kCols, benchmark::Counter::kIsRate);
 }
 
-void quantize_rows(benchmark::State& state, TensorType type, bool with_importance) {
-  const auto x = weights();
-  std::vector<float> importance(kCols);
-  for (std::size_t k = 0; k < kCols; ++k) importance[k] = 1.0f / static_cast<float>(1 + k % 37);
-  std::vector<std::byte> packed(kRows * row_bytes(type, kCols));
+void quantize_rows(benchmark::State& state, TensorType type, Effort effort, Isa isa,
+                   bool weighted) {
+  Input in(type);
+  const Isa before = current_isa();
+  if (!select_isa(isa)) return state.SkipWithError("no such ISA here");
   QuantizeOptions options;
   options.threads = 1;
-  if (with_importance) options.importance = importance;
-  for (auto _ : state)
-    benchmark::DoNotOptimize(quantize(type, {x.data(), kRows, kCols}, packed, options));
+  options.effort = effort;
+  if (weighted) options.importance = in.importance;
+  for (auto _ : state) benchmark::DoNotOptimize(quantize(type, in.rows(), in.packed, options));
+  (void)select_isa(before);
+  count_weights(state);
+}
+
+void quantize_by_peer(benchmark::State& state, const bench::PeerQuantizer& peer, TensorType type,
+                      bool weighted) {
+  Input in(type);
+  const std::span<const float> importance = weighted ? in.importance : std::span<const float>{};
+  for (auto _ : state) {
+    peer.quantize(type, in.rows(), in.packed, importance);
+    benchmark::ClobberMemory();
+  }
   count_weights(state);
 }
 
 void dequantize_rows(benchmark::State& state, TensorType type) {
-  const auto x = weights();
-  std::vector<float> y(x.size());
-  std::vector<std::byte> packed(kRows * row_bytes(type, kCols));
-  if (!quantize(type, {x.data(), kRows, kCols}, packed)) return;
-  for (auto _ : state) benchmark::DoNotOptimize(dequantize(type, packed, {y.data(), kRows, kCols}));
+  Input in(type);
+  if (!quantize(type, in.rows(), in.packed)) return state.SkipWithError("cannot quantize");
+  for (auto _ : state)
+    benchmark::DoNotOptimize(dequantize(type, in.packed, {in.x.data(), kRows, kCols}));
   count_weights(state);
 }
 
-const bool kRegistered = [] {
-  const auto add = []<class F>() {
-    const std::string name(F::name);
-    benchmark::RegisterBenchmark(("quantize/" + name).c_str(), quantize_rows, F::type, false);
-    benchmark::RegisterBenchmark(("quantize/" + name + "/imatrix").c_str(), quantize_rows, F::type,
-                                 true);
-    benchmark::RegisterBenchmark(("dequantize/" + name).c_str(), dequantize_rows, F::type);
-  };
-  WeightFormats::for_each(add);
-  ActivationFormats::for_each(add);
-  return true;
-}();
+void add_format(TensorType type, const bench::PeerQuantizer* peer) {
+  const std::string format(type_info(type).name);
+  for (const bool weighted : {false, true}) {
+    const std::string end = weighted ? "/imatrix" : "";
+    for (const Effort effort : {Effort::kFast, Effort::kBest})
+      for (const Isa isa : available_isas())
+        benchmark::RegisterBenchmark(
+            fmt::format("quantize/{}/{}/{}{}", format, effort == Effort::kFast ? "fast" : "best",
+                        name(isa), end)
+                .c_str(),
+            quantize_rows, type, effort, isa, weighted);
+    if (peer)
+      benchmark::RegisterBenchmark(
+          fmt::format("quantize/{}/peer{}", format, end).c_str(),
+          [=](benchmark::State& state) { quantize_by_peer(state, *peer, type, weighted); });
+  }
+  benchmark::RegisterBenchmark(("dequantize/" + format).c_str(), dequantize_rows, type);
+}
 
 }  // namespace
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) {
+  const auto path = bench::take_option(argc, argv, "peer");
+  std::optional<bench::PeerQuantizer> peer;
+  if (path && !path->empty()) {
+    auto opened = bench::PeerQuantizer::open(*path);
+    if (!opened) {
+      fmt::print(stderr, "{}\n", opened.error().message);
+      return 1;
+    }
+    peer = *opened;
+  }
+  WeightFormats::for_each([&]<class F>() { add_format(F::type, peer ? &*peer : nullptr); });
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+  benchmark::Shutdown();
+  return 0;
+}

@@ -9,7 +9,7 @@ set -euo pipefail
 
 packages=(
   g++ cmake ninja-build pkg-config
-  libexpected-dev libfmt-dev libpcre2-dev libxsimd-dev xtl-dev nlohmann-json3-dev libcli11-dev zlib1g-dev libxxhash-dev
+  libexpected-dev libfmt-dev libpcre2-dev libxsimd-dev xtl-dev nlohmann-json3-dev libcli11-dev zlib1g-dev libxxhash-dev libeigen3-dev
   bubblewrap python3
 )
 if [[ ${1:-} == --bench || ${1:-} == --test ]]; then
@@ -20,6 +20,7 @@ if [[ ${1:-} == --test ]]; then
     catch2 binutils ccache
     clang libomp-14-dev libclang-rt-14-dev clang-format
     g++-aarch64-linux-gnu qemu-user
+    libopenmpi-dev openmpi-bin
   )
 fi
 

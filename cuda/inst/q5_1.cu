@@ -1,4 +1,3 @@
-#include "cuda/dequantize.cuh"
+#include "cuda/format_kernels.cuh"
 
-template __global__ void kquant::cuda::dequantize<kquant::Q5_1>(const kquant::Q5_1::Block*,
-                                                                std::size_t, float*);
+template const kquant::cuda::FormatKernels& kquant::cuda::format_kernels<kquant::Q5_1>();

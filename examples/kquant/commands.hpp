@@ -33,6 +33,8 @@ inline void check(const Result<void>& result) {
 
 /// --keep-mapped, for commands that run a model.
 void add_load_options(CLI::App& command, LoadOptions& options);
+/// --device
+void add_device_option(CLI::App& command, LoadOptions& options);
 /// --kv-type
 void add_kv_option(CLI::App& command, KvType& type);
 

@@ -122,7 +122,8 @@ void add_eval(CLI::App& app) {
   command->add_option("--seed", e.seed, "Seed of the draw and of sampling")->capture_default_str();
   command->add_option("--shots", e.shots, "Worked examples: a file of the benchmark's shape");
   command->add_option("--mode", o->mode,
-                      "direct, cot (reasoning first) or loglik (likeliest choice)");
+                      "direct, cot (reasoning first), cot+ (musr: also a hint and an example) or "
+                      "loglik (likeliest choice)");
   command->add_flag("--chat", e.chat, "Ask in the model's chat template");
   command->add_option("--samples", e.samples, "Samples of each item")->check(CLI::PositiveNumber);
   command->add_option("--temp", e.sampler.temperature, "Temperature; 0: always the likeliest token")
@@ -155,6 +156,7 @@ void add_eval(CLI::App& app) {
   command->add_option("--reference", o->text_reference, "divergence: GGUF model to compare with");
   command->add_option("--threads", o->threads, "Threads")->check(CLI::Range(1, 1024));
   add_load_options(*command, o->load);
+  add_device_option(*command, o->load);
   command->footer(
       "Examples:\n  kquant eval model-q4.gguf --task mmlu-pro --data test.jsonl.gz --shots "
       "validation.jsonl --limit 500 -o q4-mmlu.jsonl\n  kquant eval model-q4.gguf --task "

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "commands.hpp"
+#include "kquant/cuda.hpp"
 #include "kquant/dispatch.hpp"
 #include "terminal.hpp"
 
@@ -18,6 +19,29 @@ void kquant::cli::add_load_options(CLI::App& command, LoadOptions& options) {
   command.add_flag_callback(
       "--keep-mapped", [&options] { options.weights = Layout::kRows; },
       "Use the weights where they lie in the file: loads at once, runs slower");
+}
+
+void kquant::cli::add_device_option(CLI::App& command, LoadOptions& options) {
+  command
+      .add_option_function<std::string>(
+          "--device",
+          [&options](const std::string& name) {
+            if (name == "cpu") return;
+            const int ordinal = name == "cuda" ? 0 : std::stoi(name.substr(5));
+            options.accelerator = value_of(cuda::Device::open(ordinal)).accelerator();
+          },
+          "Where the model runs: cpu, cuda (the first NVIDIA GPU) or cuda:N")
+      ->check(CLI::Validator(
+          [](const std::string& name) {
+            const bool numbered = name.starts_with("cuda:") && name.size() > 5 &&
+                                  name.size() <= 8 &&
+                                  name.find_first_not_of("0123456789", 5) == std::string::npos;
+            return name == "cpu" || name == "cuda" || numbered
+                       ? std::string()
+                       : "'" + name + "' is no device, expected cpu, cuda or cuda:N";
+          },
+          "DEVICE"))
+      ->default_str("cpu");
 }
 
 void kquant::cli::add_kv_option(CLI::App& command, KvType& type) {

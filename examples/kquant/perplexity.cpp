@@ -8,6 +8,7 @@
 
 #include "commands.hpp"
 #include "kquant/eval/perplexity.hpp"
+#include "kquant/eval/text_results.hpp"
 #include "terminal.hpp"
 
 namespace kquant::cli {
@@ -22,34 +23,10 @@ struct Options {
   KvType kv_type = KvType::kF16;
 };
 
-nlohmann::ordered_json json_of(const Estimate& e) {
-  return {{"mean", e.mean}, {"error", e.error}};
-}
-
 nlohmann::ordered_json json_of(const Options& o, const PerplexityResult& r) {
-  nlohmann::ordered_json out = {{"model", o.model},
-                                {"text", o.text},
-                                {"context", o.context},
-                                {"chunks", r.chunks},
-                                {"scored_tokens", r.scored_tokens},
-                                {"perplexity", r.perplexity},
-                                {"perplexity_error", r.perplexity_error},
-                                {"nll", json_of(r.nll)},
-                                {"seconds", r.seconds},
-                                {"tokens_per_second", r.tokens_per_second}};
-  if (const auto& d = r.divergence)
-    out["divergence"] = {{"reference", o.reference},
-                         {"reference_perplexity", d->reference_perplexity},
-                         {"kl", json_of(d->kl)},
-                         {"kl_median", d->kl_median},
-                         {"kl_p90", d->kl_p90},
-                         {"kl_p95", d->kl_p95},
-                         {"kl_p99", d->kl_p99},
-                         {"kl_p999", d->kl_p999},
-                         {"kl_max", d->kl_max},
-                         {"same_top", json_of(d->same_top)},
-                         {"rms_probability", json_of(d->rms_probability)},
-                         {"log_perplexity_ratio", json_of(d->log_ratio)}};
+  nlohmann::ordered_json out = {{"model", o.model}, {"text", o.text}, {"context", o.context}};
+  out.update(nlohmann::ordered_json::parse(kquant::json_of(r)));
+  if (r.divergence) out["divergence"]["reference"] = o.reference;
   return out;
 }
 
@@ -111,6 +88,7 @@ void add_perplexity(CLI::App& app) {
   command->add_option("--reference", o->reference, "GGUF model to compare with, run side by side");
   command->add_option("--threads", o->threads, "Threads")->check(CLI::Range(1, 1024));
   add_load_options(*command, o->load);
+  add_device_option(*command, o->load);
   add_kv_option(*command, o->kv_type);
   command->add_flag("--json", o->json, "Result as JSON");
   command->footer(

@@ -1,6 +1,6 @@
 #pragma once
-// The processes of an MPI run (`mpirun -n N kquant study …`); one process where kquant was built
-// without MPI (KQUANT_MPI).
+// The processes of an MPI run (`mpirun -n N kquant study …`): processes_mpi.cpp; one process where
+// kquant was built without MPI (KQUANT_MPI): processes_one.cpp.
 
 #include "kquant/eval/evaluation.hpp"
 

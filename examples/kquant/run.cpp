@@ -107,6 +107,7 @@ void add_run(CLI::App& app) {
       ->check(CLI::Range(1, 1 << 24));
   command->add_option("--threads", o->threads, "Threads")->check(CLI::Range(1, 1024));
   add_load_options(*command, o->load);
+  add_device_option(*command, o->load);
   add_kv_option(*command, o->kv_type);
   command->add_flag("--chat", o->chat, "Wrap the prompt in the model's chat template");
   command->add_option("--system", o->system, "System message, with --chat");

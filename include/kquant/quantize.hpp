@@ -10,14 +10,23 @@
 
 namespace kquant {
 
+/// How long the quantizer searches a block for its scales. docs/quantizer.md has error and speed.
+enum class Effort {
+  kFast,  ///< a few starts a sub-block: for files of many gigabytes
+  kBest,  ///< until nothing nearby is better
+};
+
 struct QuantizeOptions {
   /// One non-negative, finite weight per column (of an imatrix: the mean squared activation of that
-  /// input): the quantizer minimises sum v[k] * (w[k] - w'[k])^2 with v[k] = importance[k] plus a
-  /// quarter of the block's mean importance (docs/quantizer.md says why). Empty, or all zero in a
-  /// block: v = 1.
-  std::span<const float> importance;
+  /// input): the quantizer minimises sum v[k] * (w[k] - w'[k])^2 with v[k] = importance[k] plus
+  /// importance_floor times the block's mean importance. Empty, or all zero in a block: v = 1.
+  std::span<const float> importance = {};
   /// 0: as many as OpenMP would use. The bytes do not depend on it.
   int threads = 0;
+  Effort effort = Effort::kBest;
+  /// How little the importances are trusted, from 1e-6 to 1e6. A quarter keeps the plain error near
+  /// what it is without them; whole models come out better with less (docs/quantizer.md).
+  float importance_floor = 0.25f;
 };
 
 /// True for every plain type and every block format, activation formats included.

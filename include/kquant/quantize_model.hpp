@@ -15,16 +15,25 @@
 
 namespace kquant {
 
+/// QuantizeOptions::importance_floor of whole models, by their divergence (docs/quantizer.md).
+inline constexpr float kModelImportanceFloor = 0.05f;
+
 struct QuantizeModelOptions {
-  PlanOptions plan;
+  PlanOptions plan = {};
   const Imatrix* imatrix = nullptr;
+  /// Unset: best up to two billion weights, fast beyond.
+  std::optional<Effort> effort = {};
+  float importance_floor = kModelImportanceFloor;  ///< see QuantizeOptions
   int threads = 0;
   bool dry_run = false;  ///< plan and sizes only: nothing is read, quantized or written
   bool allow_requantize =
       true;  ///< accept tensors that are already quantized (their values are what counts)
+  /// Where set: asked for each tensor to be quantized, in file order. Bytes are written as they
+  /// are; where it gives none, the tensor takes the ordinary path.
+  std::function<Result<std::vector<std::byte>>(const PlannedTensor& tensor)> encoder = {};
   /// Called after each tensor, from the calling thread; return false to stop (the output is
   /// discarded).
-  std::function<bool(std::size_t done, std::size_t total, const std::string& tensor)> progress;
+  std::function<bool(std::size_t done, std::size_t total, const std::string& tensor)> progress = {};
 };
 
 struct TensorReport {
@@ -38,6 +47,7 @@ struct QuantizeReport {
   std::vector<TensorReport> tensors;
   std::uint64_t file_bytes_before = 0, file_bytes_after = 0;  ///< after: 0 in a dry run
   double bits_per_weight_before = 0, bits_per_weight_after = 0;
+  Effort effort = Effort::kBest;                    ///< that was, or would be, made
   std::vector<std::string> unused_imatrix_entries;  ///< that name no tensor of the model
 };
 

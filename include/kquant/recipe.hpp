@@ -3,6 +3,7 @@
 // that a recipe name means the same files here.
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -50,7 +51,7 @@ struct PlannedTensor {
   std::uint64_t cols = 0, rows = 0;  ///< rows: the product of all dimensions but the first
   TensorType target{};               ///< filled by plan()
   /// Filled by plan(): "kept", "pure", "base", "output", "token_embd", "attn_v", "attn_k",
-  /// "attn_output", "ffn_down", "attn_qkv" or "override", and where the shape did not fit
+  /// "attn_output", "ffn_down", "attn_qkv", "override" or "plan", and where the shape did not fit
   /// ", not divisible by 256".
   std::string reason;
 };
@@ -65,8 +66,10 @@ struct TensorOverride {
 Result<TensorOverride> parse_override(std::string_view text);
 
 struct PlanOptions {
-  std::vector<TensorOverride> overrides;
-  std::optional<TensorType> output_type, token_embedding_type;
+  /// Types by full name, before anything else is looked at (allocation.hpp finds them).
+  std::map<std::string, TensorType> types = {};
+  std::vector<TensorOverride> overrides = {};
+  std::optional<TensorType> output_type = {}, token_embedding_type = {};
   bool pure = false;         ///< the base type everywhere but where an override or flag says else
   bool has_imatrix = false;  ///< Q4_0 and Q5_0 look at it (quantize_model() sets it)
   RecipeVersion version = RecipeVersion::kCurrent;

@@ -7,10 +7,11 @@
 #include <numeric>
 #include <random>
 #include <unordered_map>
+#include <unordered_set>
 
+#include "eval/asker.hpp"
 #include "eval/results.hpp"
 #include "kquant/eval/content_hash.hpp"
-#include "kquant/model/chat.hpp"
 
 namespace kquant {
 namespace {
@@ -29,81 +30,6 @@ std::vector<std::size_t> draw(std::size_t size, std::size_t limit, std::uint64_t
   std::ranges::sort(items);
   return items;
 }
-
-/// A prompt that fits, and how long its answer may become.
-struct Asked {
-  std::string text;
-  std::vector<Token> tokens;
-  std::size_t room = 0;  ///< 0: the prompt is too long
-  int shots = 0;
-};
-
-/// Turns items into prompts of one model.
-class Asker {
- public:
-  static Result<Asker> create(const Benchmark& benchmark, const Tokenizer& tokenizer,
-                              std::size_t window, Mode mode, const EvaluationOptions& options) {
-    Asker asker(benchmark, tokenizer, window, mode, options);
-    if (!options.chat) return asker;
-    auto family = find_chat_template(tokenizer.chat_template());
-    if (!family) return fail(family.error());
-    for (const std::string_view token : special_tokens(*family))
-      if (!tokenizer.find(token))
-        return fail(ErrorCode::kUnsupported,
-                    fmt::format("the model's chat template is {}, but its vocabulary has no token "
-                                "'{}': use a plain prompt",
-                                name(*family), token));
-    asker.family_ = *family;
-    return asker;
-  }
-
-  /// With as many examples as leave room for the answer.
-  Result<Asked> ask(std::size_t item) const {
-    for (int shots = benchmark_->shots(item, mode_);; --shots) {
-      Asked asked{benchmark_->prompt(item, mode_, shots), {}, 0, shots};
-      if (family_) {
-        std::vector<ChatMessage> messages;
-        if (!benchmark_->system().empty())
-          messages.push_back({ChatRole::kSystem, std::string(benchmark_->system())});
-        messages.push_back({ChatRole::kUser, asked.text});
-        auto text = format_chat(*family_, messages);
-        if (!text) return fail(text.error());
-        asked.text = std::move(*text);
-      }
-      auto tokens = tokenizer_->encode(asked.text,
-                                       {.add_special = true, .parse_special = family_.has_value()});
-      if (!tokens) return fail(tokens.error());
-      asked.tokens = std::move(*tokens);
-      const std::size_t n = asked.tokens.size();
-      if (n > 0 && n + reserve_ <= window_) {
-        asked.room = room_after(n);
-        return asked;
-      }
-      if (shots > 0) continue;
-      asked.room = n > 0 && n < window_ ? room_after(n) : 0;
-      return asked;
-    }
-  }
-
- private:
-  Asker(const Benchmark& benchmark, const Tokenizer& tokenizer, std::size_t window, Mode mode,
-        const EvaluationOptions& options)
-      : benchmark_(&benchmark), tokenizer_(&tokenizer), mode_(mode), window_(window) {
-    const auto usual = static_cast<std::size_t>(benchmark.max_tokens(mode));
-    if (benchmark.limit_includes_prompt()) window_ = std::min(window_, usual);
-    max_tokens_ = options.max_tokens > 0 ? options.max_tokens : usual;
-    reserve_ = mode == Mode::kLoglik ? 1 : std::min(max_tokens_, window_ / 2);
-  }
-  std::size_t room_after(std::size_t prompt) const {
-    return std::min(max_tokens_, window_ - prompt);
-  }
-
-  const Benchmark* benchmark_;
-  const Tokenizer* tokenizer_;
-  Mode mode_;
-  std::size_t window_, max_tokens_ = 0, reserve_ = 0;
-  std::optional<ChatTemplate> family_;
-};
 
 Result<ResultsJson> describe_file(const fs::path& path) {
   auto hash = file_hash(path);
@@ -250,7 +176,59 @@ Result<Evaluation> conclude(ResultsFile& results, const Benchmark& benchmark, Ta
   return out;
 }
 
-/// The samples that are still to be asked, and how.
+/// What is to be found out, as far as it does not take the model.
+struct Plan {
+  std::unique_ptr<Benchmark> benchmark;
+  Mode mode = Mode::kDirect;
+  std::size_t window = 0;
+  ResultsJson header;
+
+  static Result<Plan> make(const ModelIdentity& identity, int context_length,
+                           const EvaluationOptions& options) {
+    Plan plan;
+    auto benchmark = Benchmark::load(options.task, options.data, options.shots);
+    if (!benchmark) return fail(benchmark.error());
+    plan.benchmark = std::move(*benchmark);
+    const auto modes = plan.benchmark->modes();
+    plan.mode = options.mode.value_or(modes.front());
+    if (std::ranges::find(modes, plan.mode) == modes.end())
+      return fail(ErrorCode::kInvalidArgument,
+                  fmt::format("the task {} has no mode {}", name(options.task), name(plan.mode)));
+    if (options.shard.count == 0 || options.shard.index >= options.shard.count)
+      return fail(ErrorCode::kInvalidArgument,
+                  fmt::format("shard {} of {}: expected an index below the count",
+                              options.shard.index, options.shard.count));
+    if (options.samples == 0 || (options.samples > 1 && !(options.sampler.temperature > 0)))
+      return fail(ErrorCode::kInvalidArgument,
+                  fmt::format("{} samples of each item at temperature {}: several need a "
+                              "temperature over 0",
+                              options.samples, options.sampler.temperature));
+    plan.window = options.context > 0
+                      ? options.context
+                      : std::min(kUsualWindow, static_cast<std::size_t>(context_length));
+    auto header = header_of(identity, options, plan.mode, plan.window);
+    if (!header) return fail(header.error());
+    plan.header = std::move(*header);
+    return plan;
+  }
+
+  /// (item, sample) of this shard that the results do not have.
+  std::vector<std::pair<std::size_t, std::size_t>> missing(const ResultsFile& results,
+                                                           const EvaluationOptions& options) const {
+    std::unordered_set<std::string> answered;
+    for (const ResultsJson& line : results.lines) answered.insert(key_of(line));
+    std::vector<std::pair<std::size_t, std::size_t>> out;
+    std::size_t number = 0;
+    for (const std::size_t item : draw(benchmark->size(), options.limit, options.seed))
+      for (std::size_t sample = 0; sample < options.samples; ++sample)
+        if (number++ % options.shard.count == options.shard.index &&
+            !answered.contains(key_of(benchmark->id(item), sample)))
+          out.emplace_back(item, sample);
+    return out;
+  }
+};
+
+/// A sample that is still to be asked, and how.
 struct Work {
   std::size_t item, sample;
   Asked asked;
@@ -360,51 +338,40 @@ Result<ModelIdentity> identify(const fs::path& model) {
   return ModelIdentity{model.filename().string(), std::move(*hash)};
 }
 
+Result<bool> is_evaluated(const ModelIdentity& identity, int context_length,
+                          const EvaluationOptions& options, const fs::path& path) {
+  std::error_code error;
+  if (!fs::exists(path, error)) return false;
+  const auto plan = Plan::make(identity, context_length, options);
+  if (!plan) return fail(plan.error());
+  const auto results = read_results(path);
+  if (!results) return fail(results.error());
+  if (auto same = check_same_results(path, results->header, plan->header); !same)
+    return fail(same.error());
+  return results->complete() && plan->missing(*results, options).empty();
+}
+
 Result<Evaluation> evaluate(Transformer& model, const ModelIdentity& identity,
                             const EvaluationOptions& options, const fs::path& path) {
-  const auto benchmark = Benchmark::load(options.task, options.data, options.shots);
-  if (!benchmark) return fail(benchmark.error());
-  const Benchmark& items = **benchmark;
-  const Mode mode = options.mode.value_or(items.modes().front());
-  if (std::ranges::find(items.modes(), mode) == items.modes().end())
-    return fail(ErrorCode::kInvalidArgument,
-                fmt::format("the task {} has no mode {}", name(options.task), name(mode)));
-  if (options.shard.count == 0 || options.shard.index >= options.shard.count)
-    return fail(ErrorCode::kInvalidArgument,
-                fmt::format("shard {} of {}: expected an index below the count",
-                            options.shard.index, options.shard.count));
-  if (options.samples == 0 || (options.samples > 1 && !(options.sampler.temperature > 0)))
-    return fail(ErrorCode::kInvalidArgument,
-                fmt::format("{} samples of each item at temperature {}: several need a temperature "
-                            "over 0",
-                            options.samples, options.sampler.temperature));
-  const std::size_t window =
-      options.context > 0
-          ? options.context
-          : std::min(kUsualWindow, static_cast<std::size_t>(model.config().context_length));
-  const auto asker = Asker::create(items, model.tokenizer(), window, mode, options);
-  if (!asker) return fail(asker.error());
-  const auto header = header_of(identity, options, mode, window);
-  if (!header) return fail(header.error());
-
+  const auto plan = Plan::make(identity, model.config().context_length, options);
+  if (!plan) return fail(plan.error());
+  const Benchmark& items = *plan->benchmark;
+  const Mode mode = plan->mode;
   ResultsFile results;
-  auto writer = ResultsWriter::open(path, *header, results);
+  auto writer = ResultsWriter::open(path, plan->header, results);
   if (!writer) return fail(writer.error());
-  std::unordered_map<std::string, bool> answered;
-  for (const ResultsJson& line : results.lines) answered[key_of(line)] = true;
+  const auto missing = plan->missing(results, options);
+  if (results.complete() && missing.empty()) return read_back(results, items, options.task, mode);
+  const auto asker = Asker::create(items, model.tokenizer(), plan->window, mode, options);
+  if (!asker) return fail(asker.error());
   std::vector<Work> work;
-  std::size_t number = 0;
-  for (const std::size_t item : draw(items.size(), options.limit, options.seed))
-    for (std::size_t sample = 0; sample < options.samples; ++sample) {
-      if (number++ % options.shard.count != options.shard.index) continue;
-      if (answered.contains(key_of(items.id(item), sample))) continue;
-      auto asked = asker->ask(item);
-      if (!asked) return fail(asked.error(), "item " + items.id(item));
-      work.push_back({item, sample, std::move(*asked)});
-    }
-  if (results.complete() && work.empty()) return read_back(results, items, options.task, mode);
-  auto counts =
-      answer(model, items, work, mode, window, options, *writer, results, results.lines.size());
+  for (const auto& [item, sample] : missing) {
+    auto asked = asker->ask(item);
+    if (!asked) return fail(asked.error(), "item " + items.id(item));
+    work.push_back({item, sample, std::move(*asked)});
+  }
+  auto counts = answer(model, items, work, mode, plan->window, options, *writer, results,
+                       results.lines.size());
   if (!counts) return fail(counts.error());
 
   auto out = conclude(results, items, options.task, mode, options.score);

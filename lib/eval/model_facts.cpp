@@ -63,6 +63,13 @@ Result<ModelFacts> measure(Transformer& model) {
   return facts;
 }
 
+ResultsJson header_of(const ModelIdentity& identity) {
+  return {{"kquant_results", 1},
+          {"task", "size-and-speed"},
+          {"model", {{"file", identity.name}, {"hash", identity.hash}}},
+          {"complete", true}};
+}
+
 }  // namespace
 
 Result<ModelFacts> read_facts(const std::filesystem::path& path) {
@@ -76,27 +83,29 @@ Result<ModelFacts> read_facts(const std::filesystem::path& path) {
                     line.value("prefill_tokens_per_second", 0.0)};
 }
 
+Result<bool> is_measured(const ModelIdentity& identity, const std::filesystem::path& path) {
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) return false;
+  const auto found = read_results(path);
+  if (!found) return fail(found.error());
+  if (auto same = check_same_results(path, found->header, header_of(identity)); !same)
+    return fail(same.error());
+  return true;
+}
+
 Result<ModelFacts> measure_model(Transformer& model, const ModelIdentity& identity,
                                  const std::filesystem::path& path) {
-  ResultsFile results;
-  results.header = {{"kquant_results", 1},
-                    {"task", "size-and-speed"},
-                    {"model", {{"file", identity.name}, {"hash", identity.hash}}},
-                    {"complete", true}};
-  std::error_code error;
-  if (std::filesystem::exists(path, error)) {
-    const auto found = read_results(path);
-    if (!found) return fail(found.error());
-    if (auto same = check_same_results(path, found->header, results.header); !same)
-      return fail(same.error());
-    return read_facts(path);
-  }
+  const auto known = is_measured(identity, path);
+  if (!known) return fail(known.error());
+  if (*known) return read_facts(path);
   const auto facts = measure(model);
   if (!facts) return fail(facts.error());
+  ResultsFile results{header_of(identity), {}};
   results.lines.push_back({{"bytes", facts->bytes},
                            {"bits_per_weight", facts->bits_per_weight},
                            {"decode_tokens_per_second", facts->decode_tokens_per_second},
                            {"prefill_tokens_per_second", facts->prefill_tokens_per_second}});
+  std::error_code error;
   std::filesystem::create_directories(path.parent_path(), error);
   if (auto written = write_results(path, results); !written) return fail(written.error());
   return *facts;

@@ -19,6 +19,8 @@ struct ModelFacts {
 /// Measures unless `results` has it. Errors: kInvalidArgument (of another model).
 Result<ModelFacts> measure_model(Transformer& model, const ModelIdentity& identity,
                                  const std::filesystem::path& results);
+/// Whether `results` has it. Errors: as measure_model().
+Result<bool> is_measured(const ModelIdentity& identity, const std::filesystem::path& results);
 Result<ModelFacts> read_facts(const std::filesystem::path& results);
 
 }  // namespace kquant

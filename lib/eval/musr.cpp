@@ -7,16 +7,12 @@
 
 #include "eval/benchmarks.hpp"
 #include "eval/json_lines.hpp"
+#include "eval/musr_hints.hpp"
 
 namespace kquant {
 namespace {
 
-struct Item {
-  std::string id, context, question, domain;
-  std::vector<std::string> choices;
-  std::size_t answer = 0;
-  std::string worked;  ///< of an example: a solution that ends in "ANSWER: N"
-};
+using Item = MusrItem;
 
 /// The files name no domain; their questions do.
 std::string domain_of(std::string_view question) {
@@ -74,16 +70,18 @@ class Musr : public Benchmark {
   const std::string& id(std::size_t i) const override { return items[i].id; }
   std::string_view category(std::size_t i) const override { return items[i].domain; }
   std::span<const Mode> modes() const override {
-    static constexpr Mode kModes[] = {Mode::kDirect, Mode::kCot, Mode::kLoglik};
+    static constexpr Mode kModes[] = {Mode::kDirect, Mode::kCot, Mode::kCotPlus, Mode::kLoglik};
     return kModes;
   }
-  int shots(std::size_t, Mode mode) const override {
+  int shots(std::size_t i, Mode mode) const override {
+    if (mode == Mode::kCotPlus) return solved_example(items[i].domain) ? 1 : 0;
     return mode == Mode::kLoglik ? 0 : static_cast<int>(examples.size());
   }
   std::string prompt(std::size_t i, Mode mode, int shots) const override {
     std::string out;
     for (int shot = 0; shot < shots; ++shot) {
-      const Item& example = examples[static_cast<std::size_t>(shot)];
+      const Item& example = mode == Mode::kCotPlus ? *solved_example(items[i].domain)
+                                                   : examples[static_cast<std::size_t>(shot)];
       out += asked(example, mode) + "\n\n" + example.worked + "\n\n";
     }
     return out + asked(items[i], mode);
@@ -121,6 +119,12 @@ class Musr : public Benchmark {
   }
 
  private:
+  /// The first one given of that domain, else ours.
+  const Item* solved_example(std::string_view domain) const {
+    const auto given = std::ranges::find(examples, domain, &Item::domain);
+    return given != examples.end() ? &*given : musr_example(domain);
+  }
+
   static std::string asked(const Item& item, Mode mode) {
     std::string out = fmt::format("{}\n\n{}\n\nPick one of the following choices:\n", item.context,
                                   item.question);
@@ -128,7 +132,9 @@ class Musr : public Benchmark {
       out += fmt::format("{} - {}\n", i + 1, item.choices[i]);
     if (mode == Mode::kLoglik) return out + "\nAnswer:";
     out += "\nYou must pick one option. ";
-    if (mode == Mode::kCot) out += "Explain your reasoning step by step before you answer. ";
+    if (mode == Mode::kCotPlus && !musr_hint(item.domain).empty())
+      out.append(musr_hint(item.domain)).append(" ");
+    if (mode != Mode::kDirect) out += "Explain your reasoning step by step before you answer. ";
     return out +
            "Finally, the last thing you generate should be \"ANSWER: (your answer here, include "
            "the "

@@ -5,7 +5,7 @@
 #include <chrono>
 #include <cmath>
 
-#include "eval/scores.hpp"
+#include "eval/window_scores.hpp"
 #include "eval/windows.hpp"
 
 namespace kquant {
@@ -96,8 +96,10 @@ Estimate nll_of(std::span<const Comparison> scores) {
 //
 //     BOS . . . . . . . | first . . . . . . .
 //                         -> x  x x x x x x      n - 1 - n/2 scores
-Result<PerplexityResult> perplexity(Transformer& model, std::string_view text,
-                                    const PerplexityOptions& options, Transformer* reference) {
+Result<PerplexityResult> go_on_with_perplexity(Transformer& model, std::string_view text,
+                                               const PerplexityOptions& options,
+                                               Transformer* reference, WindowScores known,
+                                               const OnWindow& on_window) {
   const auto windows = Windows::cut(model.tokenizer(), text, options.context, options.chunks);
   if (!windows) return fail(windows.error());
   if (reference)
@@ -105,13 +107,14 @@ Result<PerplexityResult> perplexity(Transformer& model, std::string_view text,
       return fail(same.error());
 
   const std::size_t context = windows->context();
-  const std::size_t first = context / 2, scored = context - 1 - first;
+  const std::size_t first = context / 2, scored = scored_in_window(options.context);
   Reader reader(model, context, scored, options.kv_type);
   std::optional<Reader> reference_reader;
   if (reference) reference_reader.emplace(*reference, context, scored, KvType::kF16);
 
-  std::vector<Comparison> scores;
-  for (std::size_t i = 0; i < windows->count(); ++i) {
+  std::vector<Comparison> scores = std::move(known.scores);
+  for (std::size_t i = scores.size() / scored; i < windows->count(); ++i) {
+    const double seconds_before = reader.seconds();
     const std::vector<Token> tokens = windows->window(i);
     const auto input = std::span(tokens).first(context - 1);  // the last one is only predicted
     if (auto done = reader.read(input); !done) return fail(done.error());
@@ -134,6 +137,11 @@ Result<PerplexityResult> perplexity(Transformer& model, std::string_view text,
             ErrorCode::kBadData,
             fmt::format("{}: window {}: logits that are not finite after token {}",
                         model.file().path().string(), i, first + s - (scores.size() - scored)));
+    if (on_window)
+      if (auto kept = on_window({{scores.end() - static_cast<std::ptrdiff_t>(scored), scores.end()},
+                                 reader.seconds() - seconds_before});
+          !kept)
+        return fail(kept.error());
     if (options.progress &&
         !options.progress(static_cast<int>(i + 1), static_cast<int>(windows->count()),
                           std::exp(nll_of(scores).mean)))
@@ -146,11 +154,16 @@ Result<PerplexityResult> perplexity(Transformer& model, std::string_view text,
   result.perplexity_error = result.perplexity * result.nll.error;
   result.scored_tokens = scores.size();
   result.chunks = static_cast<int>(windows->count());
-  result.seconds = reader.seconds();
+  result.seconds = known.seconds + reader.seconds();
   result.tokens_per_second =
-      static_cast<double>(windows->count() * (context - 1)) / std::max(reader.seconds(), 1e-9);
+      static_cast<double>(windows->count() * (context - 1)) / std::max(result.seconds, 1e-9);
   if (reference) result.divergence = summarize(scores);
   return result;
+}
+
+Result<PerplexityResult> perplexity(Transformer& model, std::string_view text,
+                                    const PerplexityOptions& options, Transformer* reference) {
+  return go_on_with_perplexity(model, text, options, reference, {}, {});
 }
 
 }  // namespace kquant

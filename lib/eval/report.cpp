@@ -2,11 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <span>
-
 #include "eval/report_chart.hpp"
 #include "eval/report_tables.hpp"
-#include "kquant/base/atomic_file.hpp"
+#include "eval/whole_file.hpp"
 
 namespace kquant {
 namespace {
@@ -78,28 +76,21 @@ std::string text(const Report& report) {
   return out + fmt::format("## How to read this\n\n{}\n", kReading);
 }
 
-Result<void> write(const fs::path& path, const std::string& contents) {
-  auto file = AtomicFile::create(path);
-  if (!file) return fail(file.error());
-  if (auto written = file->write(std::as_bytes(std::span(contents))); !written) return written;
-  return file->commit();
-}
-
 }  // namespace
 
 Result<void> write_report(const fs::path& folder) {
   const auto report = gather_report(folder);
   if (!report) return fail(report.error());
-  if (auto written = write(folder / "report.html", page(*report)); !written) return written;
-  if (auto written = write(folder / "report.md", text(*report)); !written) return written;
-  if (auto written = write(folder / "report.csv", csv(*report)); !written) return written;
+  if (auto written = write_whole(folder / "report.html", page(*report)); !written) return written;
+  if (auto written = write_whole(folder / "report.md", text(*report)); !written) return written;
+  if (auto written = write_whole(folder / "report.csv", csv(*report)); !written) return written;
   for (const ReportModel& model : report->models) {
     const auto charts = charts_of(*report, model);
     if (charts.empty()) continue;
     const std::string title = fmt::format(
         "{}. {}", model.name, model.advice.substr(0, model.advice.find(". ") + 1));  // one line
-    if (auto written =
-            write(folder / fmt::format("report-{}.svg", model.name), draw_sheet(title, charts));
+    if (auto written = write_whole(folder / fmt::format("report-{}.svg", model.name),
+                                   draw_sheet(title, charts));
         !written)
       return written;
   }

@@ -10,8 +10,9 @@ namespace kquant {
 const std::string_view kChartStyle =
     ".chart text{font:12px system-ui,sans-serif;fill:var(--quiet)}"
     ".chart .title{font-size:14px;font-weight:600;fill:var(--ink)}"
-    ".chart .value{font-size:11px;fill:var(--ink)}"
     ".chart .grid{stroke:var(--grid);stroke-width:1}"
+    ".chart .tick{stroke:var(--quiet);stroke-width:1;opacity:.6}"
+    ".chart .recommended{fill:var(--mark);font-weight:600}"
     ".chart .reference{stroke:var(--quiet);stroke-width:1.2;stroke-dasharray:5 4}"
     ".chart .curve{fill:none;stroke:var(--line);stroke-width:2.2;stroke-linejoin:round}"
     ".chart .band{fill:var(--band);stroke:none}"
@@ -78,6 +79,29 @@ Scale bits_scale(const Chart& chart) {
   return {low / 1.08, std::max(high, low * 1.01) * 1.08, kLeft, kWidth - kRight, true};
 }
 
+/// Where the levels' names end: below their points, moved aside where two would overlap.
+std::vector<double> label_places(const std::vector<ChartPoint>& points, const Scale& x) {
+  constexpr double kApart = 18;  // lines of 12 pixels at 45 degrees
+  std::vector<double> places;
+  for (const ChartPoint& p : points)
+    places.push_back(places.empty() ? x(p.bits) : std::max(x(p.bits), places.back() + kApart));
+  double most = kWidth - kRight;
+  for (auto at = places.rbegin(); at != places.rend(); ++at) {
+    double& place = *at;
+    place = std::min(place, most);
+    most = place - kApart;
+  }
+  return places;
+}
+
+/// As people write it: no exponents where a few zeros do.
+std::string tick_text(double value) {
+  const double digits = std::ceil(-std::log10(std::abs(value)) - 1e-9);
+  if (value != 0 && digits > 3 && digits < 8)
+    return fmt::format("{:.{}f}", value, static_cast<int>(digits));
+  return fmt::format("{:.6g}", value);
+}
+
 std::string body(const Chart& chart) {
   std::string out =
       fmt::format("<text class=\"title\" x=\"8\" y=\"20\">{}</text>\n", escaped(chart.title));
@@ -86,7 +110,7 @@ std::string body(const Chart& chart) {
     out += fmt::format("<line class=\"grid\" x1=\"{0}\" x2=\"{1}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\"/>",
                        kLeft, kWidth - kRight, y(v));
     out += fmt::format("<text x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\">{}{}</text>\n", kLeft - 6,
-                       y(v) + 4, fmt::format("{:.6g}", v), chart.unit);
+                       y(v) + 4, tick_text(v), chart.unit);
   }
   if (chart.reference)
     out += fmt::format(
@@ -107,17 +131,21 @@ std::string body(const Chart& chart) {
   for (const ChartPoint& p : chart.points)
     curve += fmt::format("{:.1f},{:.1f} ", x(p.bits), y(p.value));
   out += fmt::format("<polyline class=\"curve\" points=\"{}\"/>\n", curve);
-  double label = -1e9;
-  for (const ChartPoint& p : chart.points) {
+  const std::vector<double> labels = label_places(chart.points, x);
+  for (std::size_t i = 0; i < chart.points.size(); ++i) {
+    const ChartPoint& p = chart.points[i];
     out += fmt::format(
         "<circle class=\"dot{}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"5\"><title>{}: {:.2f} bits, "
         "{:.5g}{}</title></circle>\n",
         p.marked ? " marked" : "", x(p.bits), y(p.value), escaped(p.level), p.bits, p.value,
         chart.unit);
-    label = std::max(x(p.bits), label + 14);  // moved aside where two would overlap
+    const double bottom = kHeight - kBottom;
     out += fmt::format(
-        "<text text-anchor=\"end\" transform=\"translate({:.1f} {:.1f}) rotate(-45)\">{}</text>\n",
-        label + 4, kHeight - kBottom + 16, escaped(p.level));
+        "<line class=\"tick\" x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\"/>"
+        "<text{} text-anchor=\"end\" transform=\"translate({:.1f} {:.1f}) "
+        "rotate(-45)\">{}</text>\n",
+        x(p.bits), bottom, labels[i], bottom + 8, p.marked ? " class=\"recommended\"" : "",
+        labels[i] + 4, bottom + 18, escaped(p.level));
   }
   return out;
 }

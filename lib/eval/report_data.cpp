@@ -9,6 +9,7 @@
 
 #include "eval/results.hpp"
 #include "eval/study_files.hpp"
+#include "eval/text_measures.hpp"
 
 namespace kquant {
 namespace {
@@ -31,21 +32,6 @@ Result<ResultsJson> read_summary(const fs::path& folder) {
     if (!json.is_object() || !json.contains(key) || !json[key].is_array())
       return fail(ErrorCode::kBadFile, fmt::format("{}: no list '{}'", path.string(), key));
   return json;
-}
-
-PerplexityResult text_of(const ResultsJson& line) {
-  PerplexityResult r;
-  r.perplexity = line.value("perplexity", 0.0);
-  r.perplexity_error = line.value("perplexity_error", 0.0);
-  if (!line.contains("divergence")) return r;
-  const ResultsJson& from = line["divergence"];
-  Divergence d;
-  d.kl = {from.value("kl", 0.0), from.value("kl_error", 0.0)};
-  d.kl_p99 = from.value("kl_p99", 0.0);
-  d.log_ratio = {from.value("log_ratio", 0.0), from.value("log_ratio_error", 0.0)};
-  d.same_top = {from.value("same_top", 0.0), from.value("same_top_error", 0.0)};
-  r.divergence = d;
-  return r;
 }
 
 Result<ReportCell> cell_of(const ResultsFile& results) {
@@ -103,7 +89,9 @@ Result<ReportLevel> read_level(const StudyFiles& files, const std::string& model
       continue;
     }
     if (kind == "perplexity" || kind == "divergence") {
-      if (!out.text || kind == "divergence") out.text = text_of(results->lines[0]);
+      auto measures = measures_of(results->lines[0]);
+      if (!measures) return fail(measures.error(), path.string());
+      if (!out.text || kind == "divergence") out.text = std::move(*measures);
       report.has_text = true;
       report.has_divergence = report.has_divergence || out.text->divergence.has_value();
       continue;

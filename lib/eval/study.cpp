@@ -3,16 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
-#include <map>
 #include <optional>
-#include <set>
 
 #include "eval/model_facts.hpp"
 #include "eval/results.hpp"
 #include "eval/study_files.hpp"
-#include "kquant/base/atomic_file.hpp"
+#include "eval/whole_file.hpp"
 #include "kquant/eval/calibration.hpp"
 #include "kquant/eval/content_hash.hpp"
 #include "kquant/quantize_model.hpp"
@@ -22,23 +18,44 @@ namespace {
 
 namespace fs = std::filesystem;
 
-Result<std::string> read_text(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) return fail(ErrorCode::kIo, path.string() + ": cannot read");
-  return std::string{std::istreambuf_iterator<char>(in), {}};
-}
-
-Result<void> write_text(const fs::path& path, const std::string& text) {
-  auto file = AtomicFile::create(path);
-  if (!file) return fail(file.error());
-  if (auto written = file->write(std::as_bytes(std::span(text))); !written) return written;
-  return file->commit();
-}
-
 /// A level of a model, as a file.
 struct LevelFile {
   fs::path path;
   ModelIdentity identity;
+};
+
+/// A model that is loaded when it is first needed: a study that is complete loads none.
+class LazyModel {
+ public:
+  explicit LazyModel(fs::path path) : path_(std::move(path)) {}
+  Result<Transformer*> load() {
+    if (!model_) {
+      auto loaded = Transformer::load(path_);
+      if (!loaded) return fail(loaded.error());
+      model_ = std::move(*loaded);
+    }
+    return &*model_;
+  }
+  Result<int> context_length() const {
+    if (model_) return model_->config().context_length;
+    const auto file = gguf::File::open(path_);
+    if (!file) return fail(file.error());
+    const auto config = read_config(*file);
+    if (!config) return fail(config.error());
+    return config->context_length;
+  }
+
+ private:
+  fs::path path_;
+  std::optional<Transformer> model_;
+};
+
+/// What is measured.
+struct Subject {
+  explicit Subject(LevelFile file)
+      : identity(std::move(file.identity)), model(std::move(file.path)) {}
+  ModelIdentity identity;
+  LazyModel model;
 };
 
 /// Makes the levels of one model.
@@ -86,7 +103,7 @@ class Levels {
     if (!identity) return fail(identity.error());
     origin["hash"] = identity->hash;
     origin["bytes"] = fs::file_size(path, error);
-    if (auto written = write_text(files_.origin(model_.name, level), origin.dump(2) + "\n");
+    if (auto written = write_whole(files_.origin(model_.name, level), origin.dump(2) + "\n");
         !written)
       return fail(written.error());
     return LevelFile{path, *identity};
@@ -105,7 +122,7 @@ class Levels {
   std::optional<ModelIdentity> known_hash(const fs::path& path, const std::string& level,
                                           const ResultsJson& origin) const {
     std::error_code error;
-    const auto text = read_text(files_.origin(model_.name, level));
+    const auto text = read_whole(files_.origin(model_.name, level));
     if (!text || !fs::exists(path, error)) return std::nullopt;
     const auto found = ResultsJson::parse(*text, nullptr, false);
     if (!found.is_object() || found.value("bytes", std::uintmax_t{0}) != fs::file_size(path, error))
@@ -117,7 +134,7 @@ class Levels {
 
   Result<void> collect() {
     if (imatrix_) return {};
-    const auto text = read_text(config_.calibration);
+    const auto text = read_whole(config_.calibration);
     if (!text) return fail(text.error());
     auto model = Transformer::load(model_.path);
     if (!model) return fail(model.error());
@@ -135,25 +152,6 @@ class Levels {
   std::optional<Imatrix> imatrix_;
 };
 
-/// What a report needs to know beside the results.
-ResultsJson summary_of(const StudyConfig& config) {
-  ResultsJson out = {{"title", config.title},
-                     {"levels", config.levels},
-                     {"reference", config.reference},
-                     {"models", ResultsJson::array()},
-                     {"tasks", ResultsJson::array()}};
-  for (const StudyModel& model : config.models) out["models"].push_back(model.name);
-  for (const StudyTask& task : config.tasks) {
-    ResultsJson entry = {{"name", task.name}};
-    if (task.kind == StudyTaskKind::kBenchmark)
-      entry["task"] = name(task.evaluation.task);
-    else
-      entry["task"] = task.kind == StudyTaskKind::kPerplexity ? "perplexity" : "divergence";
-    out["tasks"].push_back(std::move(entry));
-  }
-  return out;
-}
-
 class Runner {
  public:
   Runner(const StudyConfig& config, const fs::path& folder, const StudyOptions& options)
@@ -168,33 +166,26 @@ class Runner {
       const bool divergence = std::ranges::any_of(config_.tasks, [](const StudyTask& task) {
         return task.kind == StudyTaskKind::kDivergence;
       });
-      std::optional<LevelFile> reference;
-      std::optional<Transformer> reference_model;
+      std::optional<Subject> reference;
       if (divergence) {
         auto file = levels->make(config_.reference);
         if (!file) return fail(file.error(), fmt::format("{} {}", model.name, config_.reference));
-        auto loaded = Transformer::load(file->path);
-        if (!loaded) return fail(loaded.error());
-        reference = std::move(*file);
-        reference_model = std::move(*loaded);
+        reference.emplace(std::move(*file));
       }
       for (const std::string& level : config_.levels) {
         const std::string where = fmt::format("{} {}", model.name, level);
         if (!report(model.name, level, "quantize", 0, 0)) return interrupted();
         auto file = levels->make(level);
         if (!file) return fail(file.error(), where);
-        auto loaded = Transformer::load(file->path);
-        if (!loaded) return fail(loaded.error(), where);
+        Subject subject(std::move(*file));
         if (options_.shard.index == 0)
-          if (auto facts = measure_model(*loaded, file->identity, files_.facts(model.name, level));
-              !facts)
-            return fail(facts.error(), where);
+          if (auto done = measure(subject, files_.facts(model.name, level)); !done)
+            return fail(done.error(), where);
         for (const StudyTask& task : config_.tasks) {
-          if (auto done = run_cell(model.name, level, task, *loaded, file->identity,
-                                   reference_model ? &*reference_model : nullptr,
-                                   reference ? reference->identity : ModelIdentity{});
-              !done)
-            return fail(done.error(), fmt::format("{} {}", where, task.name));
+          auto done = task.kind == StudyTaskKind::kBenchmark
+                          ? ask(model.name, level, task, subject)
+                          : read(model.name, level, task, subject, reference);
+          if (!done) return fail(done.error(), fmt::format("{} {}", where, task.name));
           ++cell_;
         }
       }
@@ -216,21 +207,42 @@ class Runner {
                               done, total});
   }
 
-  Result<void> run_cell(const std::string& model, const std::string& level, const StudyTask& task,
-                        Transformer& loaded, const ModelIdentity& identity,
-                        Transformer* reference_model, const ModelIdentity& reference) {
-    if (task.kind == StudyTaskKind::kBenchmark) {
-      EvaluationOptions options = task.evaluation;
-      options.shard = options_.shard;
-      options.score.sandbox.without_bubblewrap = options_.without_bubblewrap;
-      options.progress = [&](std::size_t done, std::size_t total) {
-        return report(model, level, task.name, done, total);
-      };
-      auto done = evaluate(loaded, identity, options,
-                           files_.results(model, level, task.name, options_.shard));
-      if (!done) return fail(done.error());
-      return {};
-    }
+  static Result<void> measure(Subject& subject, const fs::path& path) {
+    const auto known = is_measured(subject.identity, path);
+    if (!known) return fail(known.error());
+    if (*known) return {};
+    const auto model = subject.model.load();
+    if (!model) return fail(model.error());
+    if (auto facts = measure_model(**model, subject.identity, path); !facts)
+      return fail(facts.error());
+    return {};
+  }
+
+  /// A benchmark.
+  Result<void> ask(const std::string& model, const std::string& level, const StudyTask& task,
+                   Subject& subject) {
+    EvaluationOptions options = task.evaluation;
+    options.shard = options_.shard;
+    options.score.sandbox.without_bubblewrap = options_.without_bubblewrap;
+    options.progress = [&](std::size_t done, std::size_t total) {
+      return report(model, level, task.name, done, total);
+    };
+    const fs::path path = files_.results(model, level, task.name, options_.shard);
+    const auto context_length = subject.model.context_length();
+    if (!context_length) return fail(context_length.error());
+    const auto known = is_evaluated(subject.identity, *context_length, options, path);
+    if (!known) return fail(known.error());
+    if (*known) return {};
+    const auto loaded = subject.model.load();
+    if (!loaded) return fail(loaded.error());
+    if (auto done = evaluate(**loaded, subject.identity, options, path); !done)
+      return fail(done.error());
+    return {};
+  }
+
+  /// A text: perplexity, or divergence from the reference.
+  Result<void> read(const std::string& model, const std::string& level, const StudyTask& task,
+                    Subject& subject, std::optional<Subject>& reference) {
     if (cell_ % options_.shard.count != options_.shard.index) return {};
     TextEvaluationOptions options = task.text;
     options.progress = [&](int done, int total, double) {
@@ -238,10 +250,18 @@ class Runner {
                     static_cast<std::size_t>(total));
     };
     const bool divergence = task.kind == StudyTaskKind::kDivergence;
-    if (divergence) options.reference = reference;
-    auto done = evaluate_text(loaded, identity, divergence ? reference_model : nullptr, options,
-                              files_.results(model, level, task.name));
-    if (!done) return fail(done.error());
+    if (divergence) options.reference = reference->identity;
+    const fs::path path = files_.results(model, level, task.name);
+    const auto known = is_evaluated(subject.identity, options, path);
+    if (!known) return fail(known.error());
+    if (*known) return {};
+    const auto loaded = subject.model.load();
+    if (!loaded) return fail(loaded.error());
+    Result<Transformer*> other = nullptr;
+    if (divergence) other = reference->model.load();
+    if (!other) return fail(other.error());
+    if (auto done = evaluate_text(**loaded, subject.identity, *other, options, path); !done)
+      return fail(done.error());
     return {};
   }
 
@@ -250,67 +270,6 @@ class Runner {
   const StudyOptions& options_;
   std::size_t cell_ = 0, cells_ = 0;
 };
-
-/// Copies a finished file of results where none is yet.
-Result<void> adopt(const fs::path& from, const fs::path& to) {
-  std::error_code error;
-  if (fs::exists(to, error) || !fs::exists(from, error)) return {};
-  const auto text = read_text(from);
-  if (!text) return fail(text.error());
-  fs::create_directories(to.parent_path(), error);
-  return write_text(to, *text);
-}
-
-/// All shards of one cell, in all folders, as one file.
-Result<void> merge_cell(std::span<const fs::path> folders, const std::string& model,
-                        const std::string& level, const StudyTask& task) {
-  const fs::path target = StudyFiles(folders.front()).results(model, level, task.name);
-  std::error_code error;
-  if (fs::exists(target, error)) return {};
-  std::set<fs::path> parts;
-  for (const fs::path& folder : folders) {
-    const StudyFiles files(folder);
-    if (auto adopted = adopt(files.results(model, level, task.name), target); !adopted)
-      return adopted;
-    for (const auto& entry : fs::directory_iterator(files.cell(model, level), error))
-      if (entry.path().filename().string().starts_with(task.name + ".shard-"))
-        parts.insert(entry.path());
-  }
-  if (fs::exists(target, error)) return {};
-  std::optional<ResultsFile> merged;
-  std::size_t count = 0;
-  std::set<std::size_t> shards;
-  for (const fs::path& part : parts) {
-    auto results = read_results(part);
-    if (!results) return fail(results.error());
-    if (merged) {
-      if (auto same = check_same_results(part, results->header, merged->header); !same) return same;
-    }
-    if (!results->complete())
-      return fail(ErrorCode::kNotFound, part.string() + ": is not complete, run the shard again");
-    const ResultsJson shard = results->header.value("shard", ResultsJson::array({0, 1}));
-    shards.insert(shard[0].get<std::size_t>());
-    count = std::max(count, shard[1].get<std::size_t>());
-    if (!merged)
-      merged = ResultsFile{results->header, {}};
-    else
-      for (const auto& run : results->header["runs"]) merged->header["runs"].push_back(run);
-    for (ResultsJson& line : results->lines) merged->lines.push_back(std::move(line));
-  }
-  if (!merged || shards.size() != count)
-    return fail(ErrorCode::kNotFound,
-                fmt::format("{} {} {}: found {} of {} shards", model, level, task.name,
-                            shards.size(), count == 0 ? "unknown many" : std::to_string(count)));
-  merged->header["shard"] = {0, 1};
-  const auto benchmark = Benchmark::load(task.evaluation.task, task.evaluation.data);
-  if (!benchmark) return fail(benchmark.error());
-  std::map<std::string, std::size_t> order;
-  for (std::size_t i = 0; i < (*benchmark)->size(); ++i) order.emplace((*benchmark)->id(i), i);
-  std::ranges::stable_sort(merged->lines, {}, [&](const ResultsJson& line) {
-    return std::pair(order[line.value("id", "")], line.value("sample", std::size_t{0}));
-  });
-  return write_results(target, *merged);
-}
 
 }  // namespace
 
@@ -321,44 +280,8 @@ Result<void> run_study(const StudyConfig& config, const fs::path& folder,
   if (error)
     return fail(ErrorCode::kIo,
                 fmt::format("{}: cannot create: {}", folder.string(), error.message()));
-  if (auto written = write_text(StudyFiles(folder).summary(), summary_of(config).dump(2) + "\n");
-      !written)
-    return written;
+  if (auto written = write_summary(config, folder); !written) return written;
   return Runner(config, folder, options).run();
-}
-
-Result<void> merge_study(const StudyConfig& config, const fs::path& folder,
-                         std::span<const fs::path> others) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  std::vector<fs::path> folders{folder};
-  folders.insert(folders.end(), others.begin(), others.end());
-  const StudyFiles files(folder);
-  if (auto written = write_text(files.summary(), summary_of(config).dump(2) + "\n"); !written)
-    return written;
-  for (const StudyModel& model : config.models)
-    for (const std::string& level : config.levels) {
-      for (const fs::path& other : others)
-        if (auto adopted =
-                adopt(StudyFiles(other).facts(model.name, level), files.facts(model.name, level));
-            !adopted)
-          return adopted;
-      for (const StudyTask& task : config.tasks) {
-        if (task.kind == StudyTaskKind::kBenchmark) {
-          if (auto merged = merge_cell(folders, model.name, level, task); !merged) return merged;
-          continue;
-        }
-        const fs::path target = files.results(model.name, level, task.name);
-        for (const fs::path& other : others)
-          if (auto adopted = adopt(StudyFiles(other).results(model.name, level, task.name), target);
-              !adopted)
-            return adopted;
-        if (!fs::exists(target, error))
-          return fail(ErrorCode::kNotFound, fmt::format("{} {} {}: no shard has measured it",
-                                                        model.name, level, task.name));
-      }
-    }
-  return {};
 }
 
 }  // namespace kquant

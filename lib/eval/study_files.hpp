@@ -39,4 +39,7 @@ class StudyFiles {
   std::filesystem::path folder_;
 };
 
+/// Writes what a report needs to know beside the results. Errors: kIo.
+Result<void> write_summary(const StudyConfig& config, const std::filesystem::path& folder);
+
 }  // namespace kquant

@@ -18,8 +18,10 @@ constexpr Named<Task> kTaskNames[] = {{Task::kMmluPro, "mmlu-pro"},
                                       {Task::kCruxevalO, "cruxeval-o"},
                                       {Task::kCruxevalI, "cruxeval-i"},
                                       {Task::kMusr, "musr"}};
-constexpr Named<Mode> kModeNames[] = {
-    {Mode::kDirect, "direct"}, {Mode::kCot, "cot"}, {Mode::kLoglik, "loglik"}};
+constexpr Named<Mode> kModeNames[] = {{Mode::kDirect, "direct"},
+                                      {Mode::kCot, "cot"},
+                                      {Mode::kCotPlus, "cot+"},
+                                      {Mode::kLoglik, "loglik"}};
 constexpr Named<MmluProRules> kRuleNames[] = {
     {MmluProRules::k1, "1"}, {MmluProRules::k12, "12"}, {MmluProRules::k123, "123"}};
 

@@ -78,6 +78,12 @@ class CacheAccess {
       }
   }
 
+  /// What holds the tokens in place of the CPU's memory; null: nothing does.
+  KvStorage* elsewhere() const { return cache_.elsewhere_.get(); }
+  static void put_elsewhere(KvCache& cache, std::unique_ptr<KvStorage> storage) {
+    cache.elsewhere_ = std::move(storage);
+  }
+
   static void advance(KvCache& cache, std::size_t tokens) {
     cache.size_ += static_cast<int>(tokens);
   }

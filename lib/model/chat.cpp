@@ -2,131 +2,230 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 
 namespace kquant {
 
 namespace {
 
+/// Where the text of a system message goes.
+enum class System { kOwnMessage, kFirstUser, kLastUser, kNowhere };
+/// What a template strips of white space: nothing, each message, or a user's message only after the
+/// system text was put in front of it.
+enum class Strip { kNothing, kMessages, kWithSystem };
+
 struct Family {
   ChatTemplate id;
   std::string_view name;
-  /// What this family's template spells, all of them: it is recognised by that. Tokens that the
-  /// vocabulary must have, unless they are plain words.
-  std::array<std::string_view, 2> marks;
-  bool marks_are_words;
-  /// Marks of templates that look like this family's and are another's.
-  std::array<std::string_view, 2> foreign;
-  // How one message of each role is written. Families whose template has no system role get the
-  // system text in front of the first user message.
+  /// What this family's templates spell, all of them: a template is recognised by that.
+  std::array<std::string_view, 3> marks;
+  /// What templates spell that look like this family's and write something else.
+  std::array<std::string_view, 6> foreign;
+  std::array<std::string_view, 2> tokens;  ///< that the vocabulary must have
+  System system;
+  Strip strip;
+  // How a message of each role is written.
   std::string_view system_before, system_after;
   std::string_view user_before, user_after;
   std::string_view assistant_before, assistant_after;
   std::string_view generation;  ///< what asks for the answer
-  bool has_system_role;
+  /// The system message of a conversation that has none; nullopt: then there is none.
+  std::optional<std::string_view> default_system = {};
+  bool omits_empty_system = false;
 };
 
-// In order of recognition: the more specific mark first. Foreign: phi-4 separates by <|im_sep|>;
-// phi-4-mini (<|tool|>) and harmony (<|channel|>) have no new lines; later Mistrals have a token of
-// their own for the system message.
-constexpr std::array<Family, 7> kFamilies = {{
-    {ChatTemplate::kLlama3,
-     "llama-3",
-     {"<|start_header_id|>", "<|eot_id|>"},
-     false,
-     {},
-     "<|start_header_id|>system<|end_header_id|>\n\n",
-     "<|eot_id|>",
-     "<|start_header_id|>user<|end_header_id|>\n\n",
-     "<|eot_id|>",
-     "<|start_header_id|>assistant<|end_header_id|>\n\n",
-     "<|eot_id|>",
-     "<|start_header_id|>assistant<|end_header_id|>\n\n",
-     true},
-    {ChatTemplate::kChatMl,
-     "chatml",
-     {"<|im_start|>"},
-     false,
-     {"<|im_sep|>"},
-     "<|im_start|>system\n",
-     "<|im_end|>\n",
-     "<|im_start|>user\n",
-     "<|im_end|>\n",
-     "<|im_start|>assistant\n",
-     "<|im_end|>\n",
-     "<|im_start|>assistant\n",
-     true},
-    {ChatTemplate::kGemma,
-     "gemma",
-     {"<start_of_turn>"},
-     false,
-     {},
-     "",
-     "\n\n",
-     "<start_of_turn>user\n",
-     "<end_of_turn>\n",
-     "<start_of_turn>model\n",
-     "<end_of_turn>\n",
-     "<start_of_turn>model\n",
-     false},
-    {ChatTemplate::kPhi3,
-     "phi-3",
-     {"<|end|>", "<|user|>"},
-     false,
-     {"<|tool|>", "<|channel|>"},
-     "<|system|>\n",
-     "<|end|>\n",
-     "<|user|>\n",
-     "<|end|>\n",
-     "<|assistant|>\n",
-     "<|end|>\n",
-     "<|assistant|>\n",
-     true},
-    {ChatTemplate::kDeepSeek,
-     "deepseek",
-     {"<｜User｜>", "<｜Assistant｜>"},
-     false,
-     {},
-     "",
-     "",
-     "<｜User｜>",
-     "",
-     "<｜Assistant｜>",
-     "<｜end▁of▁sentence｜>",
-     "<｜Assistant｜>",
-     true},
-    {ChatTemplate::kLlama2,
-     "llama-2",
-     {"[INST]", "<<SYS>>"},
-     true,
-     {},
-     "<<SYS>>\n",
-     "\n<</SYS>>\n\n",
-     "[INST] ",
-     " [/INST]",
-     " ",
-     " </s><s>",
-     "",
-     false},
-    {ChatTemplate::kMistral,
-     "mistral",
-     {"[INST]", "[/INST]"},
-     true,
-     {"[SYSTEM_PROMPT]"},
-     "",
-     "\n\n",
-     "[INST] ",
-     " [/INST]",
-     " ",
-     "</s>",
-     "",
-     false},
-}};
+constexpr std::string_view kHeader = "<|start_header_id|>assistant<|end_header_id|>\n\n";
+
+constexpr Family kLlama3{
+    .id = ChatTemplate::kLlama3,
+    .name = "llama-3",
+    .marks = {"<|start_header_id|>", "<|eot_id|>", "trim"},
+    .foreign = {"Cutting Knowledge", "function", "tools", "<think>", "You are"},
+    .tokens = {"<|start_header_id|>", "<|eot_id|>"},
+    .system = System::kOwnMessage,
+    .strip = Strip::kMessages,
+    .system_before = "<|start_header_id|>system<|end_header_id|>\n\n",
+    .system_after = "<|eot_id|>",
+    .user_before = "<|start_header_id|>user<|end_header_id|>\n\n",
+    .user_after = "<|eot_id|>",
+    .assistant_before = kHeader,
+    .assistant_after = "<|eot_id|>",
+    .generation = kHeader,
+};
+
+/// 3.1 to 3.3 always write two dates. The second is the one that their templates fall back to, so
+/// that a study asks the same tomorrow.
+constexpr Family kLlama31 = [] {
+  Family f = kLlama3;
+  f.id = ChatTemplate::kLlama31;
+  f.name = "llama-3.1";
+  f.marks = {"<|start_header_id|>", "Cutting Knowledge Date: December 2023", "\"Today Date: \""};
+  f.foreign = {"<think>", "thinking"};
+  f.system_before =
+      "<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\n"
+      "Today Date: 26 Jul 2024\n\n";
+  f.default_system = "";
+  return f;
+}();
+
+constexpr Family kChatMl{
+    .id = ChatTemplate::kChatMl,
+    .name = "chatml",
+    .marks = {"<|im_start|>"},
+    .foreign = {"<|im_sep|>", "system\\nYou are ", "assistant\\n<think>", "trim", "## Metadata",
+                "'system' + '\\n'"},
+    .tokens = {"<|im_start|>"},
+    .system = System::kOwnMessage,
+    .strip = Strip::kNothing,
+    .system_before = "<|im_start|>system\n",
+    .system_after = "<|im_end|>\n",
+    .user_before = "<|im_start|>user\n",
+    .user_after = "<|im_end|>\n",
+    .assistant_before = "<|im_start|>assistant\n",
+    .assistant_after = "<|im_end|>\n",
+    .generation = "<|im_start|>assistant\n",
+};
+
+constexpr Family kQwen25 = [] {
+  Family f = kChatMl;
+  f.id = ChatTemplate::kQwen25;
+  f.name = "qwen2.5";
+  f.marks = {"<|im_start|>",
+             "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."};
+  f.foreign = {"<|im_sep|>", "assistant\\n<think>", "trim"};
+  f.default_system = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.";
+  return f;
+}();
+
+constexpr Family kGemma{
+    .id = ChatTemplate::kGemma,
+    .name = "gemma",
+    .marks = {"<start_of_turn>", "<end_of_turn>", "trim"},
+    .foreign = {"You are", "tools", "<think>"},
+    .tokens = {"<start_of_turn>", "<end_of_turn>"},
+    .system = System::kFirstUser,
+    .strip = Strip::kMessages,
+    .system_before = "",
+    .system_after = "\n\n",
+    .user_before = "<start_of_turn>user\n",
+    .user_after = "<end_of_turn>\n",
+    .assistant_before = "<start_of_turn>model\n",
+    .assistant_after = "<end_of_turn>\n",
+    .generation = "<start_of_turn>model\n",
+};
+
+constexpr Family kPhi3{
+    .id = ChatTemplate::kPhi3,
+    .name = "phi-3",
+    .marks = {"<|end|>", "<|assistant|>"},
+    .foreign = {"<|tool|>", "<|channel|>", "'<|'", "You are", "<think>", "</s>"},
+    .tokens = {"<|end|>", "<|assistant|>"},
+    .system = System::kOwnMessage,
+    .strip = Strip::kNothing,
+    .system_before = "<|system|>\n",
+    .system_after = "<|end|>\n",
+    .user_before = "<|user|>\n",
+    .user_after = "<|end|>\n",
+    .assistant_before = "<|assistant|>\n",
+    .assistant_after = "<|end|>\n",
+    .generation = "<|assistant|>\n",
+    .omits_empty_system = true,
+};
+
+/// The first templates of Phi-3 mini and medium leave system messages out.
+constexpr Family kPhi3NoSystem = [] {
+  Family f = kPhi3;
+  f.id = ChatTemplate::kPhi3NoSystem;
+  f.name = "phi-3 without system messages";
+  f.foreign = {"system", "'<|'", "<|tool|>", "<|channel|>", "You are", "<think>"};
+  f.system = System::kNowhere;
+  return f;
+}();
+
+constexpr Family kDeepSeek{
+    .id = ChatTemplate::kDeepSeek,
+    .name = "deepseek",
+    .marks = {"<｜User｜>", "<｜Assistant｜>"},
+    .foreign = {"<think>", "｜></think>", "'</think>'}}", "You are"},
+    .tokens = {"<｜User｜>", "<｜Assistant｜>"},
+    .system = System::kOwnMessage,
+    .strip = Strip::kNothing,
+    .system_before = "",
+    .system_after = "",
+    .user_before = "<｜User｜>",
+    .user_after = "",
+    .assistant_before = "<｜Assistant｜>",
+    .assistant_after = "<｜end▁of▁sentence｜>",
+    .generation = "<｜Assistant｜>",
+};
+
+constexpr Family kLlama2{
+    .id = ChatTemplate::kLlama2,
+    .name = "llama-2",
+    .marks = {"'[INST] '", "<<SYS>>", "strip"},
+    .foreign = {"You are", "Vous", "DEFAULT_SYSTEM", "default_system"},
+    .tokens = {},  // its marks are words
+    .system = System::kFirstUser,
+    .strip = Strip::kWithSystem,
+    .system_before = "<<SYS>>\n",
+    .system_after = "\n<</SYS>>\n\n",
+    .user_before = "[INST] ",
+    .user_after = " [/INST]",
+    .assistant_before = " ",
+    .assistant_after = " </s><s>",
+    .generation = "",
+};
+
+/// Before tools: Mistral 7B up to v0.2, Mixtral.
+constexpr Family kMistral{
+    .id = ChatTemplate::kMistral,
+    .name = "mistral",
+    .marks = {"'[INST] '", "' [/INST]'"},
+    .foreign = {"[SYSTEM_PROMPT]", "[AVAILABLE_TOOLS]", "<<SYS>>", "trim", "' [INST]", "strip"},
+    .tokens = {},
+    .system = System::kFirstUser,
+    .strip = Strip::kNothing,
+    .system_before = "",
+    .system_after = "\n\n",
+    .user_before = "[INST] ",
+    .user_after = " [/INST]",
+    .assistant_before = "",
+    .assistant_after = "</s>",
+    .generation = "",
+};
+
+constexpr Family kMistralV3 = [] {
+  Family f = kMistral;
+  f.id = ChatTemplate::kMistralV3;
+  f.name = "mistral v3";
+  f.marks = {"\"[INST] \"", "\"[/INST]\""};
+  f.foreign = {"[SYSTEM_PROMPT]", "<<SYS>>", "You are"};
+  f.system = System::kLastUser;
+  f.user_after = "[/INST]";
+  f.assistant_before = " ";
+  return f;
+}();
+
+constexpr Family kMistralTekken = [] {
+  Family f = kMistralV3;
+  f.id = ChatTemplate::kMistralTekken;
+  f.name = "mistral v3-tekken";
+  f.marks = {"\"[INST]\"", "\"[/INST]\""};
+  f.user_before = "[INST]";
+  f.assistant_before = "";
+  return f;
+}();
+
+constexpr std::array kFamilies = {kLlama31, kLlama3,       kQwen25,    kChatMl,
+                                  kGemma,   kPhi3NoSystem, kPhi3,      kDeepSeek,
+                                  kLlama2,  kMistral,      kMistralV3, kMistralTekken};
 
 /// The part of a list that is filled.
-std::span<const std::string_view> filled(const std::array<std::string_view, 2>& marks) {
+template <std::size_t N>
+std::span<const std::string_view> filled(const std::array<std::string_view, N>& list) {
   std::size_t n = 0;
-  while (n < marks.size() && !marks[n].empty()) ++n;
-  return std::span(marks).first(n);
+  while (n < N && !list[n].empty()) ++n;
+  return std::span(list).first(n);
 }
 
 bool spells(const Family& f, std::string_view gguf_template) {
@@ -134,6 +233,14 @@ bool spells(const Family& f, std::string_view gguf_template) {
     return gguf_template.find(mark) != std::string_view::npos;
   };
   return std::ranges::all_of(filled(f.marks), has) && std::ranges::none_of(filled(f.foreign), has);
+}
+
+/// As the template language's trim.
+std::string_view stripped(std::string_view text) {
+  constexpr std::string_view kSpace = " \t\n\r\f\v";
+  const std::size_t begin = text.find_first_not_of(kSpace);
+  if (begin == text.npos) return {};
+  return text.substr(begin, text.find_last_not_of(kSpace) + 1 - begin);
 }
 
 const Family& family(ChatTemplate id) {
@@ -149,8 +256,7 @@ std::string_view name(ChatTemplate chat_template) {
 }
 
 std::span<const std::string_view> special_tokens(ChatTemplate chat_template) {
-  const Family& f = family(chat_template);
-  return f.marks_are_words ? std::span<const std::string_view>() : filled(f.marks);
+  return filled(family(chat_template).tokens);
 }
 
 Result<ChatTemplate> find_chat_template(std::string_view gguf_template) {
@@ -171,28 +277,40 @@ Result<std::string> format_chat(ChatTemplate chat_template, std::span<const Chat
   if (messages.empty())
     return fail(ErrorCode::kInvalidArgument, "a conversation needs at least one message");
   const Family& f = family(chat_template);
-  std::string prompt, pending_system;
+  const auto content = [&](const ChatMessage& message) {
+    return f.strip == Strip::kMessages ? stripped(message.content)
+                                       : std::string_view(message.content);
+  };
+  bool has_system = f.default_system.has_value();
+  std::string system(f.default_system.value_or(""));
+  if (messages.front().role == ChatRole::kSystem) {
+    const ChatMessage& message = messages.front();
+    system = f.system == System::kOwnMessage ? content(message) : message.content;
+    has_system = !(system.empty() && f.omits_empty_system);
+    messages = messages.subspan(1);
+  }
+  std::size_t first_user = messages.size(), last_user = messages.size();
   for (std::size_t i = 0; i < messages.size(); ++i) {
-    const ChatMessage& message = messages[i];
-    switch (message.role) {
-      case ChatRole::kSystem: {
-        if (i != 0) return fail(ErrorCode::kInvalidArgument, "a system message must be the first");
-        std::string text =
-            std::string(f.system_before) + message.content + std::string(f.system_after);
-        (f.has_system_role ? prompt : pending_system) = std::move(text);
-        break;
-      }
-      case ChatRole::kUser:
-        prompt.append(f.user_before)
-            .append(pending_system)
-            .append(message.content)
-            .append(f.user_after);
-        pending_system.clear();
-        break;
-      case ChatRole::kAssistant:
-        prompt.append(f.assistant_before).append(message.content).append(f.assistant_after);
-        break;
+    if (messages[i].role == ChatRole::kSystem)
+      return fail(ErrorCode::kInvalidArgument, "a system message must be the first");
+    if (messages[i].role != ChatRole::kUser) continue;
+    last_user = i;
+    if (first_user == messages.size()) first_user = i;
+  }
+  if (has_system) system.insert(0, f.system_before).append(f.system_after);
+  std::string prompt = f.system == System::kOwnMessage ? system : "";
+  for (std::size_t i = 0; i < messages.size(); ++i) {
+    if (messages[i].role == ChatRole::kAssistant) {
+      prompt.append(f.assistant_before).append(content(messages[i])).append(f.assistant_after);
+      continue;
     }
+    std::string text(content(messages[i]));
+    if ((f.system == System::kFirstUser && i == first_user) ||
+        (f.system == System::kLastUser && i == last_user))
+      text.insert(0, system);
+    prompt.append(f.user_before)
+        .append(f.strip == Strip::kWithSystem ? stripped(text) : text)
+        .append(f.user_after);
   }
   return prompt.append(f.generation);
 }

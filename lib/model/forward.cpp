@@ -71,7 +71,12 @@ void ForwardPass::place(std::span<const Piece> pieces) {
   }
 }
 
-Span2d<const float> ForwardPass::run(std::span<const Piece> pieces) {
+Result<void> ForwardPass::check(const KvCache& cache) const {
+  if (CacheAccess(cache).elsewhere() == nullptr || cache.size() == 0) return {};
+  return fail(ErrorCode::kInvalidArgument, "forward: the cache's tokens are on another device");
+}
+
+Result<Span2d<const float>> ForwardPass::run(std::span<const Piece> pieces) {
   place(pieces);
   const std::size_t n = rows_.size();
   assert(n <= kChunk);
@@ -95,12 +100,29 @@ Span2d<const float> ForwardPass::run(std::span<const Piece> pieces) {
   return hidden;
 }
 
-void ForwardPass::project(Span2d<const float> hidden, Span2d<float> logits) {
+void ForwardPass::start(std::span<const Piece> pieces, Span2d<float> x) {
+  place(pieces);
+  embed(pieces, x);
+}
+
+void ForwardPass::run_layer(std::size_t index, std::span<const Piece> pieces, Span2d<float> x) {
+  place(pieces);
+  reserve(rows_.size());
+  add_attention(index, pieces, x, false);
+  add_mlp(weights_.layers[index], x);
+}
+
+void ForwardPass::finish(Span2d<const float> x, Span2d<float> hidden) const {
+  norm(x, weights_.output_norm, hidden);
+}
+
+Result<void> ForwardPass::project(Span2d<const float> hidden, Span2d<float> logits) {
   apply(weights_.output, hidden, logits);
   if (config_.logit_soft_cap > 0)
     for_each_row(logits.rows,
                  [&](std::size_t row) { ops::soft_cap(logits.row(row), config_.logit_soft_cap); });
   done(Stage::kLogits);
+  return {};
 }
 
 void ForwardPass::embed(std::span<const Piece> pieces, Span2d<float> x) {

@@ -16,37 +16,31 @@
 #include "kquant/matmul.hpp"
 #include "kquant/model/transformer.hpp"
 #include "model/attention.hpp"
+#include "model/backend.hpp"
 #include "model/cache_access.hpp"
 #include "model/rope.hpp"
 #include "model/weights.hpp"
 
 namespace kquant {
 
-/// Consecutive tokens of one sequence: some rows of a chunk.
-struct Piece {
-  std::span<const Token> tokens;
-  KvCache* cache;       ///< to be appended to; no two pieces have the same
-  std::size_t outputs;  ///< last tokens whose hidden states are wanted
-};
-
-class ForwardPass {
+class ForwardPass : public Backend {
  public:
-  /// Long prompts and large batches go through in chunks of this many tokens, which bounds the
-  /// scratch memory.
-  static constexpr std::size_t kChunk = 512;
-
   ForwardPass(const Config& config, Weights weights);
 
-  /// Runs a chunk, at most kChunk tokens in all, and appends each piece to its cache. Result: the
-  /// final norm of the wanted rows of each piece, one after the other, valid until the next call.
-  /// Preconditions: the caches fit and have room, token ids are within the vocabulary.
-  Span2d<const float> run(std::span<const Piece> pieces);
+  Result<void> check(const KvCache& cache) const override;
+  Result<Span2d<const float>> run(std::span<const Piece> pieces) override;
+  Result<void> project(Span2d<const float> hidden, Span2d<float> logits) override;
 
-  /// logits = soft_cap(W_output hidden), M x vocab_size.
-  void project(Span2d<const float> hidden, Span2d<float> logits);
+  // The steps of run() one by one, for whoever carries a whole text through a model layer by layer.
+  // Every row is computed; the caches do not advance, so that all pieces are beginnings.
 
-  Transformer::Observer observer;
-  Transformer::Profiler profiler;
+  /// x = embedding of the tokens.
+  void start(std::span<const Piece> pieces, Span2d<float> x);
+  /// x: the states before layer `index`, then those after it.
+  void run_layer(std::size_t index, std::span<const Piece> pieces, Span2d<float> x);
+  /// hidden = final norm of x.
+  void finish(Span2d<const float> x, Span2d<float> hidden) const;
+  Weights& weights() { return weights_; }
 
  private:
   void done(Stage stage) const {

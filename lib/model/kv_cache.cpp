@@ -38,6 +38,17 @@ Result<void> KvCache::copy_prefix(const KvCache& from, int size) {
     truncate(size);
     return {};
   }
+  if (from.elsewhere_ != nullptr && size > 0) {
+    if (elsewhere_ == nullptr) {
+      auto made = from.elsewhere_->make_another(capacity_);
+      if (!made) return fail(made.error());
+      elsewhere_ = std::move(*made);
+    }
+    if (auto copied = elsewhere_->copy_prefix(*from.elsewhere_, size); !copied) return copied;
+    size_ = size;
+    return {};
+  }
+  elsewhere_.reset();
   target.copy_tokens(source, static_cast<std::size_t>(size));
   size_ = size;
   return {};

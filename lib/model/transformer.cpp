@@ -13,19 +13,20 @@ struct Transformer::State {
   gguf::File file;
   Config config;
   Tokenizer tokenizer;
-  ForwardPass pass;
+  std::unique_ptr<Backend> backend;
 
   // Scratch, grown to the largest batch seen.
   std::vector<Piece> pieces;
   std::vector<const KvCache*> caches;
+  std::vector<int> sizes;
 
   Result<void> check(const Sequence& sequence) const;
   Result<void> check(std::span<const Sequence> batch, std::size_t rows);
 
-  /// Runs a batch chunk by chunk; fn(first, hidden) gets the hidden states of a chunk's outputs, of
-  /// which the first is the first-th of the batch.
+  /// Cuts a batch into chunks; fn(first, outputs) is to run `pieces`, whose outputs are those from
+  /// the first-th of the batch on. After an error the caches are as before.
   template <class Fn>
-  void run(std::span<const Sequence> batch, const Fn& fn);
+  Result<void> run(std::span<const Sequence> batch, const Fn& fn);
 };
 
 Result<void> Transformer::State::check(const Sequence& sequence) const {
@@ -38,6 +39,7 @@ Result<void> Transformer::State::check(const Sequence& sequence) const {
                             tokens.size()));
   if (!CacheAccess(*cache).fits(config))
     return fail(ErrorCode::kInvalidArgument, "forward: the cache was made for another model");
+  if (auto checked = backend->check(*cache); !checked) return checked;
   const auto room = static_cast<std::size_t>(cache->capacity() - cache->size());
   if (tokens.size() > room)
     return fail(ErrorCode::kOutOfRange,
@@ -74,28 +76,34 @@ Result<void> Transformer::State::check(std::span<const Sequence> batch, std::siz
 }
 
 template <class Fn>
-void Transformer::State::run(std::span<const Sequence> batch, const Fn& fn) {
-  std::size_t first = 0, rows = 0;  // outputs done, tokens gathered
+Result<void> Transformer::State::run(std::span<const Sequence> batch, const Fn& fn) {
+  std::size_t first = 0, rows = 0, outputs = 0;  // outputs done; tokens, outputs gathered
+  sizes.clear();
+  for (const Sequence& sequence : batch) sizes.push_back(sequence.cache->size());
+  Result<void> result;
   const auto flush = [&] {
-    const auto hidden = pass.run(pieces);
-    if (hidden.rows > 0) fn(first, hidden);
-    first += hidden.rows;
-    rows = 0;
+    if (result) result = fn(first, outputs);
+    first += outputs;
+    rows = outputs = 0;
     pieces.clear();
   };
   pieces.clear();
-  for (const auto& [tokens, cache, outputs] : batch) {
-    const std::size_t skipped = tokens.size() - outputs;
+  for (const auto& [tokens, cache, wanted] : batch) {
+    const std::size_t skipped = tokens.size() - wanted;
     for (std::size_t begin = 0, end; begin < tokens.size(); begin = end) {
-      if (rows == ForwardPass::kChunk) flush();
-      end = std::min(begin + ForwardPass::kChunk - rows, tokens.size());
+      if (rows == Backend::kChunk) flush();
+      end = std::min(begin + Backend::kChunk - rows, tokens.size());
       rows += end - begin;
       pieces.push_back({.tokens = tokens.subspan(begin, end - begin),
                         .cache = cache,
                         .outputs = end - std::clamp(skipped, begin, end)});
+      outputs += pieces.back().outputs;
     }
   }
   flush();
+  if (!result)
+    for (std::size_t i = 0; i < batch.size(); ++i) batch[i].cache->truncate(sizes[i]);
+  return result;
 }
 
 namespace {
@@ -132,11 +140,18 @@ Result<Transformer> Transformer::load(gguf::File file, const LoadOptions& option
   if (!weights) return fail(weights.error());
   auto tokenizer = Tokenizer::load(file);
   if (!tokenizer) return fail(tokenizer.error());
-  if (options.weights == Layout::kPacked)
-    if (auto packed = pack_weights(file, *weights); !packed) return fail(packed.error());
-  ForwardPass pass(*config, std::move(*weights));
+  std::unique_ptr<Backend> backend;
+  if (options.accelerator != nullptr) {
+    auto loaded = options.accelerator->load(*config, *weights);
+    if (!loaded) return fail(loaded.error(), file.path().string());
+    backend = std::move(*loaded);
+  } else {
+    if (options.weights == Layout::kPacked)
+      if (auto packed = pack_weights(file, *weights); !packed) return fail(packed.error());
+    backend = std::make_unique<ForwardPass>(*config, std::move(*weights));
+  }
   return Transformer(std::unique_ptr<State>(new State{
-      std::move(file), std::move(*config), std::move(*tokenizer), std::move(pass), {}, {}}));
+      std::move(file), std::move(*config), std::move(*tokenizer), std::move(backend), {}, {}, {}}));
 }
 
 const Config& Transformer::config() const {
@@ -149,11 +164,11 @@ const gguf::File& Transformer::file() const {
   return state_->file;
 }
 void Transformer::observe(Observer observer) {
-  state_->pass.observer = std::move(observer);
+  state_->backend->observer = std::move(observer);
 }
 
 void Transformer::profile(Profiler profiler) {
-  state_->pass.profiler = std::move(profiler);
+  state_->backend->profiler = std::move(profiler);
 }
 
 Result<void> Transformer::forward(std::span<const Token> tokens, KvCache& cache,
@@ -167,10 +182,9 @@ Result<void> Transformer::forward_batch(std::span<const Sequence> sequences, Spa
   if (logits.rows > 0)
     if (auto checked = check_cols("logits", logits.cols, config().vocab_size); !checked)
       return checked;
-  state_->run(sequences, [&](std::size_t first, Span2d<const float> hidden) {
-    state_->pass.project(hidden, logits.middle_rows(first, hidden.rows));
+  return state_->run(sequences, [&](std::size_t first, std::size_t outputs) {
+    return state_->backend->run_to_logits(state_->pieces, logits.middle_rows(first, outputs));
   });
-  return {};
 }
 
 Result<void> Transformer::hidden_states(std::span<const Token> tokens, KvCache& cache,
@@ -185,11 +199,13 @@ Result<void> Transformer::hidden_states_batch(std::span<const Sequence> sequence
   if (hidden.rows > 0)
     if (auto checked = check_cols("hidden states", hidden.cols, config().n_embd); !checked)
       return checked;
-  state_->run(sequences, [&](std::size_t first, Span2d<const float> states) {
-    for (std::size_t row = 0; row < states.rows; ++row)
-      std::ranges::copy(states.row(row), hidden.row(first + row).begin());
+  return state_->run(sequences, [&](std::size_t first, std::size_t) -> Result<void> {
+    const auto states = state_->backend->run(state_->pieces);
+    if (!states) return fail(states.error());
+    for (std::size_t row = 0; row < states->rows; ++row)
+      std::ranges::copy(states->row(row), hidden.row(first + row).begin());
+    return {};
   });
-  return {};
 }
 
 Result<void> Transformer::project(Span2d<const float> hidden, Span2d<float> logits) {
@@ -201,8 +217,8 @@ Result<void> Transformer::project(Span2d<const float> hidden, Span2d<float> logi
     return fail(ErrorCode::kInvalidArgument,
                 fmt::format("project: {} rows of hidden states, but {} of logits", hidden.rows,
                             logits.rows));
-  if (hidden.rows > 0) state_->pass.project(hidden, logits);
-  return {};
+  if (hidden.rows == 0) return {};
+  return state_->backend->project(hidden, logits);
 }
 
 }  // namespace kquant

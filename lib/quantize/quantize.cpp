@@ -5,13 +5,15 @@
 #include <fmt/format.h>
 #include <omp.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 
 #include "activation_encoder.hpp"
-#include "block_encoder.hpp"
+#include "encoder.hpp"
+#include "kquant/dispatch.hpp"
 #include "kquant/format/all.hpp"
 #include "rounding.hpp"
 #include "shape_check.hpp"
@@ -29,66 +31,86 @@ bool all_finite(const float* x, std::size_t n) {
   return bad == 0;
 }
 
+/// Plain types and activations: rounded one by one.
 template <class F>
-constexpr int group_size() {
-  if constexpr (PlainFormat<F>)
-    return 1;
-  else
-    return F::kBlock;
-}
-
-/// One block, or one element of a plain type.
-template <class F>
-void encode(const float* x, const float* importance, std::byte* out) {
-  if constexpr (PlainFormat<F>) {
-    // The largest finite element instead of an infinity.
-    typename F::Element element = F::element(*x);
-    if (!is_finite(F::value(element))) {
-      if constexpr (requires { element.bits; }) --element.bits;
+bool encode_plainly(const detail::RowsToEncode& in) {
+  for (std::size_t row = 0; row < in.rows; ++row) {
+    const float* x = in.x + row * in.stride;
+    std::byte* out = in.out + row * in.out_stride;
+    if (!all_finite(x, in.cols)) return false;
+    if constexpr (PlainFormat<F>) {
+      for (std::size_t k = 0; k < in.cols; ++k, out += sizeof(typename F::Element)) {
+        // The largest finite element instead of an infinity.
+        typename F::Element element = F::element(x[k]);
+        if (!is_finite(F::value(element))) {
+          if constexpr (requires { element.bits; }) --element.bits;
+        }
+        std::memcpy(out, &element, sizeof element);
+      }
+    } else {
+      for (std::size_t k = 0; k < in.cols; k += F::kBlock, out += sizeof(typename F::Block)) {
+        const auto block = detail::encode_activations<F>(x + k);
+        std::memcpy(out, &block, sizeof block);
+      }
     }
-    std::memcpy(out, &element, sizeof element);
-  } else {
-    typename F::Block block;
-    if constexpr (detail::ActivationFormat<F>)
-      block = detail::encode_activations<F>(x);
-    else
-      block = detail::BlockEncoder<F>(x, importance).encode();
-    std::memcpy(out, &block, sizeof block);
   }
+  return true;
 }
 
-/// Index (row * cols + column) of the first NaN or Inf, or of none.
-template <class F>
-std::size_t encode_all(Span2d<const float> in, const float* importance, std::byte* out,
-                       int threads) {
-  constexpr std::size_t kGroup = group_size<F>();
-  constexpr std::size_t kBytes = type_info(F::type).block_bytes;
-  constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
-  // Pieces of rows rather than rows, so that one long row keeps all threads busy as well.
-  constexpr std::size_t kPiece = 1024;
-  const std::size_t pieces = (in.cols + kPiece - 1) / kPiece;
-  const auto count = static_cast<std::int64_t>(in.rows * pieces);
+detail::EncodeRows encoder_of(TensorType type) {
+  if (detail::EncodeRows weights = detail::find_encoder(type)) return weights;
+  detail::EncodeRows found = nullptr;
+  const auto take = [&]<class F>() { found = &encode_plainly<F>; };
+  if (!ActivationFormats::visit(type, take)) PlainFormats::visit(type, take);
+  return found;
+}
+
+constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
+
+/// Index (row * cols + column) of the first NaN or Inf, or kNone.
+std::size_t encode_all(TensorType type, Span2d<const float> in, std::span<std::byte> out,
+                       const QuantizeOptions& options) {
+  // Pieces of rows, so that one long row keeps all threads busy as well; and several rows, because
+  // what depends on the columns is prepared once for them.
+  constexpr std::size_t kCols = 1024, kRows = 16;
+  const detail::EncodeRows encode = encoder_of(type);
+  const bool weighted = std::ranges::any_of(options.importance, [](float v) { return v > 0; });
+  const std::size_t bytes = row_bytes(type, in.cols);
+  const std::size_t across = (in.cols + kCols - 1) / kCols, down = (in.rows + kRows - 1) / kRows;
+  const auto count = static_cast<std::int64_t>(across * down);
+  const int threads = options.threads > 0 ? options.threads : omp_get_max_threads();
   std::size_t bad = kNone;
-#pragma omp parallel for schedule(dynamic, 4) num_threads(threads) reduction(min : bad)
+#pragma omp parallel for schedule(dynamic) num_threads(threads) reduction(min : bad)
   for (std::int64_t i = 0; i < count; ++i) {
-    const std::size_t row = static_cast<std::size_t>(i) / pieces;
-    const std::size_t first = static_cast<std::size_t>(i) % pieces * kPiece;
-    const std::size_t last = first + kPiece < in.cols ? first + kPiece : in.cols;
-    const float* x = in.data + row * in.stride;
-    if (!all_finite(x + first, last - first)) {
-      std::size_t at = first;
-      while (is_finite(x[at])) ++at;
-      bad = row * in.cols + at < bad ? row * in.cols + at : bad;
+    const std::size_t row = static_cast<std::size_t>(i) / across * kRows;
+    const std::size_t col = static_cast<std::size_t>(i) % across * kCols;
+    const std::size_t rows = std::min(kRows, in.rows - row), cols = std::min(kCols, in.cols - col);
+    const float* x = in.data + row * in.stride + col;
+    if (encode({x, in.stride, rows, cols, weighted ? options.importance.data() + col : nullptr,
+                options.importance_floor, options.effort,
+                out.data() + row * bytes + row_bytes(type, col), bytes}))
       continue;
-    }
-    std::byte* to = out + (row * in.cols + first) / kGroup * kBytes;
-    for (std::size_t at = first; at < last; at += kGroup, to += kBytes)
-      encode<F>(x + at, importance ? importance + at : nullptr, to);
+    for (std::size_t r = 0; r < rows; ++r)
+      for (std::size_t k = 0; k < cols; ++k)
+        if (!is_finite(x[r * in.stride + k])) bad = std::min(bad, (row + r) * in.cols + col + k);
   }
   return bad;
 }
 
 }  // namespace
+
+detail::EncodeRows detail::find_encoder(TensorType type) {
+  switch (current_isa()) {
+#if defined(__x86_64__) && !defined(KQUANT_SCALAR_ONLY)
+    case Isa::kAvx512Vnni:
+      return find_encoder_16(type);
+    case Isa::kAvx2:
+      return find_encoder_8(type);
+#endif
+    default:
+      return find_encoder_4(type);
+  }
+}
 
 bool can_quantize(TensorType type) {
   const TypeInfo* info = find_type(static_cast<std::uint32_t>(type));
@@ -104,16 +126,11 @@ Result<void> quantize(TensorType type, Span2d<const float> in, std::span<std::by
     return ok;
   if (auto ok = detail::check_options("quantize", in.cols, options); !ok) return ok;
 
-  const float* importance = options.importance.empty() ? nullptr : options.importance.data();
-  const int threads = options.threads > 0 ? options.threads : omp_get_max_threads();
-  std::size_t bad = 0;
-  const auto run = [&]<class F>() { bad = encode_all<F>(in, importance, out.data(), threads); };
-  if (!WeightFormats::visit(type, run) && !ActivationFormats::visit(type, run))
-    PlainFormats::visit(type, run);
-  if (bad != std::numeric_limits<std::size_t>::max())
+  const std::size_t bad = encode_all(type, in, out, options);
+  if (bad != kNone)
     return fail(ErrorCode::kBadData,
-                fmt::format("row {}, column {}: {} cannot be quantized", bad / in.cols,
-                            bad % in.cols, in.data[bad / in.cols * in.stride + bad % in.cols]));
+                detail::cannot_quantize(bad / in.cols, bad % in.cols,
+                                        in.data[bad / in.cols * in.stride + bad % in.cols]));
   return {};
 }
 

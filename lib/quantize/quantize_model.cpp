@@ -7,21 +7,59 @@
 #include <cmath>
 #include <limits>
 
+#include "quantize/model_tensors.hpp"
+#include "shape_check.hpp"
+
 namespace kquant {
+
+std::string detail::at_tensor(const gguf::File& file, std::string_view tensor) {
+  return fmt::format("{}: tensor '{}'", file.path().string(), tensor);
+}
+
+std::size_t detail::matrices_of(const gguf::Tensor& tensor) {
+  return static_cast<std::size_t>(tensor.shape[2] * tensor.shape[3]);
+}
+
+std::vector<PlannedTensor> detail::planned_tensors(const gguf::File& in) {
+  std::vector<PlannedTensor> tensors;
+  tensors.reserve(in.tensors().size());
+  for (const gguf::Tensor& tensor : in.tensors())
+    tensors.push_back({std::string(tensor.name),
+                       tensor.type,
+                       tensor.n_dims,
+                       tensor.cols(),
+                       tensor.rows(),
+                       tensor.type,
+                       {}});
+  return tensors;
+}
+
+Result<std::vector<float>> detail::importance_of(const gguf::File& in, const gguf::Tensor& tensor,
+                                                 const Imatrix* imatrix) {
+  if (!imatrix) return std::vector<float>{};
+  auto importance = imatrix->importance(tensor.name);
+  if (!importance) return fail(importance.error());
+  const std::size_t expected = static_cast<std::size_t>(tensor.cols()) * matrices_of(tensor);
+  if (!importance->empty() && importance->size() != expected)
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("{}: its imatrix entry has {} values, expected {} ({} columns of {} "
+                            "matrices)",
+                            at_tensor(in, tensor.name), importance->size(), expected, tensor.cols(),
+                            matrices_of(tensor)));
+  return importance;
+}
+
 namespace {
+
+using detail::at_tensor;
+using detail::importance_of;
+using detail::matrices_of;
+using detail::planned_tensors;
 
 // Rows are converted in panels of about this many weights: 16 MiB of floats.
 constexpr std::size_t kPanelWeights = std::size_t{1} << 22;
 // What one thread decodes at a time.
 constexpr std::size_t kPieceWeights = std::size_t{1} << 15;
-
-std::string at_tensor(const gguf::File& file, std::string_view tensor) {
-  return fmt::format("{}: tensor '{}'", file.path().string(), tensor);
-}
-
-std::size_t matrices_of(const gguf::Tensor& tensor) {
-  return static_cast<std::size_t>(tensor.shape[2] * tensor.shape[3]);
-}
 
 Result<int> int_or(const gguf::File& file, const std::string& key, int otherwise) {
   const auto value = file.find(key);
@@ -41,20 +79,6 @@ Result<int> int_or(const gguf::File& file, const std::string& key, int otherwise
 
 // ---- before anything is written ----
 
-std::vector<PlannedTensor> planned_tensors(const gguf::File& in) {
-  std::vector<PlannedTensor> tensors;
-  tensors.reserve(in.tensors().size());
-  for (const gguf::Tensor& tensor : in.tensors())
-    tensors.push_back({std::string(tensor.name),
-                       tensor.type,
-                       tensor.n_dims,
-                       tensor.cols(),
-                       tensor.rows(),
-                       tensor.type,
-                       {}});
-  return tensors;
-}
-
 Result<void> check_sources(const gguf::File& in, std::span<const PlannedTensor> tensors,
                            bool allow_requantize) {
   for (const PlannedTensor& tensor : tensors) {
@@ -72,22 +96,6 @@ Result<void> check_sources(const gguf::File& in, std::span<const PlannedTensor> 
   return {};
 }
 
-/// Importance of every column, one row a matrix (of an expert tensor); empty without an entry.
-Result<std::vector<float>> importance_of(const gguf::File& in, const gguf::Tensor& tensor,
-                                         const Imatrix* imatrix) {
-  if (!imatrix) return std::vector<float>{};
-  auto importance = imatrix->importance(tensor.name);
-  if (!importance) return fail(importance.error());
-  const std::size_t expected = static_cast<std::size_t>(tensor.cols()) * matrices_of(tensor);
-  if (!importance->empty() && importance->size() != expected)
-    return fail(ErrorCode::kInvalidArgument,
-                fmt::format("{}: its imatrix entry has {} values, expected {} ({} columns of {} "
-                            "matrices)",
-                            at_tensor(in, tensor.name), importance->size(), expected, tensor.cols(),
-                            matrices_of(tensor)));
-  return importance;
-}
-
 Result<void> check_imatrix(const gguf::File& in, const Recipe& recipe,
                            const QuantizeModelOptions& options, QuantizeReport& report) {
   for (std::size_t i = 0; i < report.tensors.size(); ++i) {
@@ -95,7 +103,8 @@ Result<void> check_imatrix(const gguf::File& in, const Recipe& recipe,
     const auto importance = importance_of(in, in.tensors()[i], options.imatrix);
     if (!importance) return fail(importance.error());
     tensor.weighted = !importance->empty();
-    if (!options.dry_run && !tensor.weighted && needs_imatrix(recipe, tensor.plan))
+    if (!options.dry_run && !options.encoder && !tensor.weighted &&
+        needs_imatrix(recipe, tensor.plan))
       return fail(ErrorCode::kInvalidArgument,
                   fmt::format("{}: recipe {} needs an imatrix{}", at_tensor(in, tensor.plan.name),
                               recipe.name,
@@ -111,6 +120,15 @@ Result<void> check_imatrix(const gguf::File& in, const Recipe& recipe,
                             "(the first: '{}')",
                             in.path().string(), unused.size(), unused.front()));
   return {};
+}
+
+/// `best` unless that would take more than minutes.
+Effort suitable_effort(std::span<const PlannedTensor> tensors) {
+  constexpr std::uint64_t kMany = std::uint64_t{1} << 31;
+  std::uint64_t weights = 0;
+  for (const PlannedTensor& tensor : tensors)
+    if (tensor.source != tensor.target) weights += std::uint64_t{tensor.rows} * tensor.cols;
+  return weights > kMany ? Effort::kFast : Effort::kBest;
 }
 
 gguf::Metadata metadata_of(const gguf::File& in, const Recipe& recipe, const Imatrix* imatrix) {
@@ -157,11 +175,19 @@ Result<void> decode(TensorType type, std::span<const std::byte> bytes, Span2d<fl
 /// Converts tensors panel by panel; the buffers are kept from one to the next.
 class Converter {
  public:
-  Converter(const gguf::File& in, gguf::Writer& out, int threads)
-      : in_(in), out_(out), threads_(threads > 0 ? threads : omp_get_max_threads()) {}
+  /// out: nullptr where only the error is asked for.
+  Converter(const gguf::File& in, gguf::Writer* out, Effort effort, float importance_floor,
+            int threads)
+      : in_(in),
+        out_(out),
+        effort_(effort),
+        importance_floor_(importance_floor),
+        threads_(threads > 0 ? threads : omp_get_max_threads()) {}
 
+  /// `ready`: the tensor packed already, or nothing.
   Result<QuantizationError> convert(const gguf::Tensor& tensor, TensorType target,
-                                    std::span<const float> importance) {
+                                    std::span<const float> importance,
+                                    std::span<const std::byte> ready) {
     QuantizationError error;
     const std::size_t cols = tensor.cols();
     const std::size_t rows_a_matrix = tensor.shape[1];
@@ -171,7 +197,10 @@ class Converter {
           importance.empty() ? importance : importance.subspan(matrix * cols, cols);
       for (std::size_t row = 0; row < rows_a_matrix; row += panel) {
         const std::size_t rows = std::min(panel, rows_a_matrix - row);
-        auto part = convert_panel(tensor, target, matrix * rows_a_matrix + row, rows, weights);
+        const std::size_t first = matrix * rows_a_matrix + row;
+        const std::size_t bytes = row_bytes(target, cols);
+        const auto packed = ready.empty() ? ready : ready.subspan(first * bytes, rows * bytes);
+        auto part = convert_panel(tensor, target, first, rows, weights, packed);
         if (!part) return part;
         error += *part;
       }
@@ -182,7 +211,8 @@ class Converter {
  private:
   Result<QuantizationError> convert_panel(const gguf::Tensor& tensor, TensorType target,
                                           std::size_t first, std::size_t rows,
-                                          std::span<const float> importance) {
+                                          std::span<const float> importance,
+                                          std::span<const std::byte> ready) {
     const std::size_t cols = tensor.cols();
     const std::size_t source_row = row_bytes(tensor.type, cols);
     values_.resize(rows * cols);
@@ -191,10 +221,13 @@ class Converter {
     const auto bytes = tensor.data.subspan(first * source_row, rows * source_row);
     if (auto done = decode(tensor.type, bytes, values, threads_); !done)
       return fail(done.error(), at_tensor(in_, tensor.name));
-    const QuantizeOptions options{importance, threads_};
-    if (auto done = quantize(target, values, packed_, options); !done)
+    const QuantizeOptions options{importance, threads_, effort_, importance_floor_};
+    if (!ready.empty())
+      packed_.assign(ready.begin(), ready.end());
+    else if (auto done = quantize(target, values, packed_, options); !done)
       return fail(explain(done.error(), first, cols), at_tensor(in_, tensor.name));
-    if (auto done = out_.append(packed_); !done) return fail(done.error());
+    if (out_)
+      if (auto done = out_->append(packed_); !done) return fail(done.error());
     auto error = measure_error(target, values, packed_, options);
     if (!error) return fail(error.error(), at_tensor(in_, tensor.name));
     return error;
@@ -206,13 +239,14 @@ class Converter {
     const auto bad = std::ranges::find_if(values_, [](float x) { return !std::isfinite(x); });
     if (bad == values_.end()) return error;
     const auto at = static_cast<std::size_t>(bad - values_.begin());
-    error.message = fmt::format("row {}, column {}: {} cannot be quantized", first_row + at / cols,
-                                at % cols, *bad);
+    error.message = detail::cannot_quantize(first_row + at / cols, at % cols, *bad);
     return error;
   }
 
   const gguf::File& in_;
-  gguf::Writer& out_;
+  gguf::Writer* out_;
+  Effort effort_;
+  float importance_floor_;
   int threads_;
   std::vector<float> values_;
   std::vector<std::byte> packed_;
@@ -229,7 +263,7 @@ Result<void> write_model(const gguf::File& in, const std::filesystem::path& out,
   auto writer =
       gguf::Writer::create(out, metadata_of(in, recipe, options.imatrix), std::move(specs));
   if (!writer) return fail(writer.error());
-  Converter converter(in, *writer, options.threads);
+  Converter converter(in, &*writer, report.effort, options.importance_floor, options.threads);
   for (std::size_t i = 0; i < report.tensors.size(); ++i) {
     TensorReport& planned = report.tensors[i];
     const gguf::Tensor& tensor = in.tensors()[i];
@@ -238,10 +272,14 @@ Result<void> write_model(const gguf::File& in, const std::filesystem::path& out,
     } else {
       const auto importance = importance_of(in, tensor, options.imatrix);
       if (!importance) return fail(importance.error());
-      const auto error = converter.convert(tensor, planned.plan.target, *importance);
+      Result<std::vector<std::byte>> ready;
+      if (options.encoder) ready = options.encoder(planned.plan);
+      if (!ready) return fail(ready.error());
+      const auto error = converter.convert(tensor, planned.plan.target, *importance, *ready);
       if (!error) return fail(error.error());
       planned.error = *error;
     }
+    in.release(tensor.data);
     if (options.progress && !options.progress(i + 1, report.tensors.size(), planned.plan.name))
       return fail(ErrorCode::kInvalidArgument, "interrupted");
   }
@@ -252,6 +290,16 @@ Result<void> write_model(const gguf::File& in, const std::filesystem::path& out,
 }
 
 }  // namespace
+
+Result<QuantizationError> detail::error_as(const gguf::File& in, const gguf::Tensor& tensor,
+                                           TensorType type, std::span<const float> importance,
+                                           int threads) {
+  if (type == tensor.type) return QuantizationError{};
+  auto error = Converter(in, nullptr, Effort::kFast, kModelImportanceFloor, threads)
+                   .convert(tensor, type, importance, {});
+  in.release(tensor.data);
+  return error;
+}
 
 Result<ModelShape> model_shape(const gguf::File& file) {
   ModelShape shape;
@@ -288,6 +336,7 @@ Result<QuantizeReport> quantize_model(const gguf::File& in, const std::filesyste
   if (auto planned = plan(recipe, *shape, plan_options, tensors); !planned)
     return fail(planned.error());
   report.bits_per_weight_after = bits_per_weight(tensors);
+  report.effort = options.effort.value_or(suitable_effort(tensors));
   report.file_bytes_before = in.total_bytes();
   if (auto ok = check_sources(in, tensors, options.allow_requantize); !ok) return fail(ok.error());
   for (PlannedTensor& tensor : tensors) {

@@ -130,6 +130,14 @@ class Planner {
     for (const auto& type : {options_.output_type, options_.token_embedding_type})
       if (type)
         if (auto valid = check_type(*type, "output or token embedding"); !valid) return valid;
+    for (const auto& [name, type] : options_.types) {
+      if (auto valid = check_type(type, name); !valid) return valid;
+      const auto found = std::ranges::find(tensors, name, &PlannedTensor::name);
+      if (found == tensors.end() || !is_quantizable(*found))
+        return fail(
+            ErrorCode::kInvalidArgument,
+            fmt::format("plan: '{}' is no tensor of this model that can be quantized", name));
+    }
     for (const PlannedTensor& tensor : tensors) {
       const Role role = role_of(tensor.name);
       if (role == Role::kAttnV) ++n_attn_v_;
@@ -141,6 +149,11 @@ class Planner {
   Result<void> decide(PlannedTensor& tensor) {
     if (!is_quantizable(tensor)) {
       set(tensor, tensor.source, "kept");
+      return {};
+    }
+    if (const auto planned = options_.types.find(tensor.name); planned != options_.types.end()) {
+      set(tensor, planned->second, "plan");
+      fit_shape(tensor);
       return {};
     }
     const Role role = refine(role_of(tensor.name), tensor.name, model_, options_.version);

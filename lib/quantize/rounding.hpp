@@ -2,7 +2,6 @@
 // Rounding that is the same for every compiler, optimisation level and instruction set.
 
 #include <bit>
-#include <cmath>
 #include <cstdint>
 
 #include "kquant/base/half.hpp"
@@ -19,9 +18,16 @@ KQ_INLINE constexpr float round_even(float x) {
   constexpr float kMagic = 12582912.0f;
   return (x + kMagic) - kMagic;
 }
-KQ_INLINE Lanes round_even(Lanes x) {
-  const Lanes magic = Lanes::all(12582912.0f);
+template <int W>
+KQ_INLINE Lanes<W> round_even(Lanes<W> x) {
+  const auto magic = Lanes<W>::all(12582912.0f);
   return (x + magic) - magic;
+}
+/// Largest integer not above x, for |x| < 2^22.
+template <int W>
+KQ_INLINE Lanes<W> round_down(Lanes<W> x) {
+  const Lanes<W> nearest = round_even(x);
+  return nearest - select(x < nearest, Lanes<W>::all(1), Lanes<W>::zero());
 }
 
 /// Nearest binary16, but never an infinity: values beyond the range become the largest finite one.
@@ -38,14 +44,12 @@ KQ_INLINE constexpr float half_beside(float x, int steps) {
   return to_float(Half{static_cast<std::uint16_t>((h.bits & 0x8000) | kept)});
 }
 
-/// 2^e for -126 <= e <= 127.
-KQ_INLINE constexpr float power_of_two(int e) {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(e + 127) << 23);
-}
-
-/// Floor of the base-2 logarithm of x > 0; -127 for subnormal numbers.
-KQ_INLINE constexpr int exponent_of(float x) {
-  return static_cast<int>((std::bit_cast<std::uint32_t>(x) >> 23) & 0xffu) - 127;
+/// The power of two at or below every lane of x > 0, a normal number: its exponent bits alone.
+template <int W>
+KQ_INLINE Lanes<W> power_of_two_below(Lanes<W> x) {
+  using R = Register<W>;
+  for (auto& r : x.at) r = (typename R::Floats)((typename R::Ints)r & 0x7f800000);
+  return x;
 }
 
 }  // namespace kquant::detail

@@ -34,9 +34,17 @@ Result<void> check_shape(std::string_view who, TensorType type, std::size_t rows
   return {};
 }
 
+std::string cannot_quantize(std::size_t row, std::size_t column, float value) {
+  return fmt::format("row {}, column {}: {} cannot be quantized", row, column, value);
+}
+
 Result<void> check_options(std::string_view who, std::size_t cols, const QuantizeOptions& options) {
   if (options.threads < 0)
     return fail(ErrorCode::kInvalidArgument, fmt::format("{}: {} threads", who, options.threads));
+  if (!(options.importance_floor >= 1e-6f && options.importance_floor <= 1e6f))
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("{}: an importance floor of {} is not within 1e-6 and 1e6", who,
+                            options.importance_floor));
   const std::span<const float> importance = options.importance;
   if (importance.empty()) return {};
   if (importance.size() != cols)

@@ -1,6 +1,8 @@
 #include <catch2/catch.hpp>
 #include <fstream>
 
+#include "eval/musr_hints.hpp"
+#include "kquant/eval/musr.hpp"
 #include "kquant/eval/score.hpp"
 #include "kquant/eval/task.hpp"
 #include "shared_data.hpp"
@@ -73,6 +75,31 @@ TEST_CASE("prompts are those of the benchmarks") {
   CHECK_THAT((*musr)->prompt(0, Mode::kCot, 0),
              Catch::Contains("Explain your reasoning step by step"));
   CHECK((*musr)->category(0) == "object placements");
+
+  // cot+: a hint and one solved example of the item's domain, ours or one that is given.
+  REQUIRE((*musr)->shots(0, Mode::kCotPlus) == 1);
+  CHECK_THAT((*musr)->prompt(0, Mode::kCotPlus, 0),
+             Catch::Contains("You must pick one option. People believe a thing to be where they "
+                             "last saw it") &&
+                 Catch::Contains("could not. Explain your reasoning step by step"));
+  CHECK_THAT((*musr)->prompt(0, Mode::kCotPlus, 1),
+             Catch::StartsWith("Everybody knew that the stamp was in the drawer.") &&
+                 Catch::Contains("ANSWER: 3\n\n"));
+  for (const char* const domain : {"murder mysteries", "object placements", "team allocations"}) {
+    INFO(domain);
+    const MusrItem* const example = musr_example(domain);
+    REQUIRE(example != nullptr);
+    CHECK(extract_musr(example->worked) == std::to_string(example->answer + 1));
+    CHECK_FALSE(musr_hint(domain).empty());
+  }
+  CHECK(musr_example("other") == nullptr);
+  const TempDir dir;
+  write(dir / "shots.jsonl",
+        R"({"context": "C", "question": "Where would he look to find it?", "choices": ["a", "b"], )"
+        R"("answer": 0, "solution": "So. ANSWER: 1"})");
+  const auto given = Benchmark::load(Task::kMusr, embedded("musr.jsonl"), dir / "shots.jsonl");
+  REQUIRE(given);
+  CHECK_THAT((*given)->prompt(0, Mode::kCotPlus, 1), Catch::StartsWith("C\n\nWhere would he"));
 }
 
 TEST_CASE("bad data name file, line and field") {

@@ -106,6 +106,27 @@ TEST_CASE("a study survives being stopped, and its report says what was found") 
   CHECK(model.levels[2].text->divergence->kl.mean == 0);
 }
 
+TEST_CASE("a study that is complete loads no model") {
+  const TempDir dir;
+  auto json = small_study();
+  json["levels"] = {"Q2_K", "F16"};
+  for (auto& task : json["tasks"]) task["limit"] = 2;
+  json["tasks"][2].erase("limit");
+  const StudyConfig config = config_of(json, dir);
+  REQUIRE(run_study(config, dir / "out", {}));
+  const auto path = dir / "out" / "models" / "tiny-Q2_K.gguf";
+  std::string bytes = read_text(path);
+  const std::size_t at = bytes.find("output_norm.weight");
+  REQUIRE(at != bytes.npos);
+  bytes[at] = 'x';  // a model no more
+  std::ofstream(path, std::ios::binary) << bytes;
+  REQUIRE_FALSE(Transformer::load(path));
+  const auto again = run_study(config, dir / "out", {});
+  if (!again) FAIL(again.error().message);
+  std::filesystem::remove(dir / "out" / "results" / "tiny" / "Q2_K" / "musr.jsonl");
+  CHECK_THAT(run_study(config, dir / "out", {}).error().message, Contains("output_norm"));
+}
+
 TEST_CASE("shards together are the whole study") {
   const TempDir dir;
   auto json = small_study();

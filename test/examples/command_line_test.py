@@ -18,6 +18,7 @@ from pathlib import Path
 KQUANT, FOLDER = Path(sys.argv[1]), Path(sys.argv[2])
 MODEL = FOLDER / "embedded.gguf"
 TEXT = FOLDER / "text_test.txt"
+CALIBRATION = FOLDER / "text_calibration.txt"
 
 
 def run(*arguments, **options):
@@ -125,6 +126,41 @@ class CommandLine(unittest.TestCase):
 
     # Tokens
 
+    def test_calibrated_quantization_is_nearer_to_the_model(self):
+        plain, fed = self.dir / "plain.gguf", self.dir / "fed.gguf"
+        self.ok("quantize", MODEL, plain, "Q2_K")
+        self.ok("quantize", MODEL, fed, "Q2_K", "--calibrate", CALIBRATION, "--chunks", 8)
+        self.assertEqual(plain.stat().st_size, fed.stat().st_size)
+        kl = [json.loads(self.ok("perplexity", file, "-f", TEXT, "--chunks", 4, "--reference", MODEL, "--json"))
+              ["divergence"]["kl"]["mean"] for file in (plain, fed)]
+        self.assertLess(kl[1], 0.6 * kl[0])
+        short = self.dir / "short.txt"
+        short.write_text("too short")
+        self.refused("expected at least one window", "quantize", MODEL, fed, "Q2_K", "--calibrate", short)
+
+    def test_types_for_a_size_are_planned_saved_and_used_again(self):
+        out, again, plan = self.dir / "out.gguf", self.dir / "again.gguf", self.dir / "plan.json"
+        target = ["--target-bpw", 3.6, "--calibrate", CALIBRATION]
+        dry = json.loads(self.ok("quantize", MODEL, out, *target, "--save-plan", plan, "--dry-run", "--json"))
+        self.assertFalse(out.exists())
+        self.assertTrue(3.4 < dry["bits_per_weight_after"] <= 3.6)
+        types = json.loads(plan.read_text())["tensors"]
+        self.assertEqual(types, {t["name"]: t["to"] for t in dry["tensors"] if t["reason"] == "plan"})
+        self.assertGreater(len(set(types.values())), 2)
+        types["blk.0.attn_k.weight"] = "Q8_0"
+        plan.write_text(json.dumps({"tensors": types}))
+        self.ok("quantize", MODEL, again, "--plan", plan)
+        found = {t["name"]: t["type"] for t in json.loads(self.ok("inspect", again, "--json"))["tensors"]}
+        self.assertEqual({name: found[name] for name in types}, types)
+
+        size = 1500000
+        self.ok("quantize", MODEL, out, "--target-size", "1500kB", "--effort", "fast")
+        self.assertTrue(0.95 * size < out.stat().st_size <= size)
+        self.refused("reachable are", "quantize", MODEL, again, "--target-bpw", 1.5)
+        self.refused("expected one of RECIPE", "quantize", MODEL, again)
+        self.refused("expected one of RECIPE", "quantize", MODEL, again, "Q4_K_M", "--target-bpw", 4)
+        self.refused("no such file", "quantize", MODEL, again, "--plan", self.dir / "none.json")
+
     def test_tokenize_and_decode_are_inverse(self):
         text = "def f(x):\n    return x[::-1]  # é 世界"
         ids = self.ok("tokenize", MODEL, "-p", text, "--ids", "--no-special").split()
@@ -165,6 +201,13 @@ class CommandLine(unittest.TestCase):
         self.refused("no/such/folder", "quantize", MODEL, "no/such/folder/x.gguf", "Q8_0")
         self.refused(str(self.dir), "inspect", self.dir)
         self.refused("none.txt", "perplexity", MODEL, "-f", self.dir / "none.txt")
+
+    def test_a_gpu_that_is_not_there_is_said_plainly(self):
+        done = run("run", MODEL, "-p", "Once", "-n", "2", "--device", "cuda")
+        if done.returncode != 0:
+            self.assertRegex(done.stderr, rb"^kquant: (no GPU can be used: .*without CUDA.*|no NVIDIA GPU was found.*)\n$")
+        self.assertEqual(run("run", MODEL, "-p", "Once", "--device", "gpu").returncode, 2)
+        self.assertEqual(run("run", MODEL, "-p", "Once", "-n", "2", "--device", "cpu").returncode, 0)
 
     def test_a_damaged_model_is_refused(self):
         whole = MODEL.read_bytes()

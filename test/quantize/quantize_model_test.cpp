@@ -339,8 +339,9 @@ TEST_CASE("each expert is weighted by its own importance") {
   const std::size_t bytes = 8 * row_bytes(Q3_K, 256);
   for (std::size_t e = 0; e < 3; ++e) {
     std::vector<std::byte> expected(bytes);
-    REQUIRE(quantize(Q3_K, Span2d<const float>(experts.floats() + e * 8 * 256, 8, 256), expected,
-                     {std::span(importance).subspan(e * 256, 256), 1}));
+    REQUIRE(quantize(
+        Q3_K, Span2d<const float>(experts.floats() + e * 8 * 256, 8, 256), expected,
+        {std::span(importance).subspan(e * 256, 256), 1, Effort::kBest, kModelImportanceFloor}));
     CHECK(std::ranges::equal(tensor->data.subspan(e * bytes, bytes), expected));
   }
 }
@@ -529,6 +530,45 @@ TEST_CASE("the plan's options reach the file") {
 
   options.plan.overrides = {{"(", Q8_0}};
   CHECK(!quantize_model(open(dir / "in.gguf"), dir / "bad.gguf", *find_recipe("Q2_K"), options));
+}
+
+/// Bytes of memory this process has in use, pages of mapped files among them.
+std::size_t resident_bytes() {
+  std::ifstream in("/proc/self/statm");
+  std::size_t pages = 0, resident = 0;
+  in >> pages >> resident;
+  return resident * 4096;
+}
+
+TEST_CASE("a large model streams: memory is that of a few panels of rows") {
+  const TempDir dir;
+  constexpr std::size_t kTensors = 12, kCols = 2048, kRows = 1024, kBytes = 4 * kCols * kRows;
+  std::mt19937 random(1);
+  {
+    const auto values = random_floats(kCols * kRows, random);
+    gguf::Metadata metadata;
+    metadata.set_string("general.architecture", "llama");
+    metadata.set_u32("llama.block_count", kTensors);
+    metadata.set_u32("llama.attention.head_count", 8);
+    std::vector<gguf::TensorSpec> specs;
+    for (std::size_t i = 0; i < kTensors; ++i)
+      specs.push_back({fmt::format("blk.{}.attn_q.weight", i), F32, 2, {kCols, kRows, 1, 1}});
+    auto writer = gguf::Writer::create(dir / "in.gguf", metadata, specs);
+    REQUIRE(writer);
+    for (std::size_t i = 0; i < kTensors; ++i) REQUIRE(writer->append(values));
+    REQUIRE(writer->finish());
+  }
+  const std::size_t before = resident_bytes();
+  std::size_t most = 0;
+  QuantizeModelOptions options;
+  options.effort = Effort::kFast;
+  options.progress = [&](std::size_t, std::size_t, const std::string&) {
+    most = std::max(most, resident_bytes());
+    return true;
+  };
+  run(dir / "in.gguf", dir / "out.gguf", "F16", options);
+  run(dir / "in.gguf", dir / "out.gguf", "Q8_0", options);
+  CHECK(most < before + kTensors * kBytes / 2);  // of 100 MB read: a panel, packed, and buffers
 }
 
 }  // namespace kquant

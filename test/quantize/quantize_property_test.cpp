@@ -161,6 +161,22 @@ TEST_CASE("importance moves error away from what matters") {
   });
 }
 
+TEST_CASE("the less of a floor, the less error where it is weighed, and the more elsewhere") {
+  const auto x = random_weights(64 * 1024, 0.02f);
+  const auto importance = random_importance(1024);
+  WeightFormats::for_each([&]<class F>() {
+    INFO(F::name);
+    QuantizeOptions trusting, careful;
+    trusting.importance = careful.importance = importance;
+    trusting.importance_floor = 0.01f;
+    careful.importance_floor = 1.0f;
+    const auto some = error_of(F::type, x, 1024, trusting, importance);
+    const auto more = error_of(F::type, x, 1024, careful, importance);
+    CHECK(some.weighted_rel_rmse() < more.weighted_rel_rmse());
+    CHECK(some.rel_rmse() > more.rel_rmse());
+  });
+}
+
 TEST_CASE("only the proportions of importances count, and all zero is as good as none") {
   const auto x = random_weights(2 * 768, 0.1f);
   const auto importance = random_importance(768);

@@ -6,6 +6,7 @@
 #include <limits>
 #include <vector>
 
+#include "kernels/every_isa.hpp"
 #include "weights.hpp"
 
 using namespace kquant;
@@ -106,6 +107,12 @@ TEST_CASE("arguments that make no sense are refused, with the reason") {
 
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const float inf = std::numeric_limits<float>::infinity();
+  for (const float bad : {0.0f, -1.0f, nan, inf}) {
+    QuantizeOptions distrusting;
+    distrusting.importance_floor = bad;
+    CHECK_THAT(message(quantize(TensorType::Q4_K, in, out, distrusting), kBad),
+               Catch::Contains("importance floor"));
+  }
   QuantizeOptions options;
   std::vector<float> importance(255, 1.0f);
   options.importance = importance;
@@ -176,19 +183,64 @@ TEST_CASE("error sums add up over rows, and weigh columns") {
   CHECK(whole.max_abs == largest);
 }
 
-TEST_CASE("the bytes are the same for every compiler, optimisation level and sanitizer") {
+TEST_CASE("the bytes are the same for every compiler, optimisation level, sanitizer and ISA") {
   // FNV-1a of what all types make of one input, with and without importance. A change of the
   // quantizer that changes its output changes this number; nothing else may.
   const auto x = random_weights(2 * kRows * kCols, 0.05f, 3);
   const auto importance = random_importance(kCols);
-  std::uint64_t hash = 14695981039346656037u;
-  for_each_type([&](TensorType type) {
+  for_each_isa([&](Isa) {
+    std::uint64_t hash = 14695981039346656037u;
+    for_each_type([&](TensorType type) {
+      for (const Effort effort : {Effort::kFast, Effort::kBest})
+        for (const bool weighted : {false, true}) {
+          QuantizeOptions options;
+          options.effort = effort;
+          if (weighted) options.importance = importance;
+          for (const std::byte b : packed_of(type, x, kCols, options))
+            hash = (hash ^ static_cast<std::uint64_t>(b)) * 1099511628211u;
+        }
+    });
+    CHECK(hash == 0xc14d64162da24f47u);
+  });
+}
+
+TEST_CASE("the longer search is never worse by more than chance") {
+  const auto x = random_weights(64 * 1024, 0.02f);
+  const auto importance = random_importance(1024);
+  WeightFormats::for_each([&]<class F>() {
     for (const bool weighted : {false, true}) {
+      INFO(F::name << (weighted ? ", weighted" : ""));
       QuantizeOptions options;
       if (weighted) options.importance = importance;
-      for (const std::byte b : packed_of(type, x, kCols, options))
-        hash = (hash ^ static_cast<std::uint64_t>(b)) * 1099511628211u;
+      options.effort = Effort::kFast;
+      const auto fast = error_of(F::type, x, 1024, options);
+      options.effort = Effort::kBest;
+      const auto best = error_of(F::type, x, 1024, options);
+      CHECK(best.rel_rmse() <= (weighted ? 1.01 : 1.0005) * fast.rel_rmse());
+      CHECK(fast.rel_rmse() <= 1.05 * best.rel_rmse());
     }
   });
-  CHECK(hash == 0xdc085e8718975cdeu);
+}
+
+TEST_CASE("a block does not depend on its neighbours") {
+  // Blocks share the lanes of a search; what lies beside them must not show.
+  const auto x = random_weights(3 * 2048, 0.02f), others = random_weights(3 * 2048, 5.0f, 9);
+  WeightFormats::for_each([&]<class F>() {
+    INFO(F::name);
+    for (const Effort effort : {Effort::kFast, Effort::kBest}) {
+      QuantizeOptions options;
+      options.effort = effort;
+      const auto all = packed_of(F::type, x, 2048, options);
+      for (const std::size_t first : std::initializer_list<std::size_t>{0, 256, 1024, 1792}) {
+        auto among_others = others;
+        std::copy_n(x.begin() + static_cast<std::ptrdiff_t>(2048 + first), 256,
+                    among_others.begin() + static_cast<std::ptrdiff_t>(2048 + first));
+        const auto mixed = packed_of(F::type, among_others, 2048, options);
+        const std::size_t at = row_bytes(F::type, 2048 + first), bytes = row_bytes(F::type, 256);
+        CHECK(std::equal(all.begin() + static_cast<std::ptrdiff_t>(at),
+                         all.begin() + static_cast<std::ptrdiff_t>(at + bytes),
+                         mixed.begin() + static_cast<std::ptrdiff_t>(at)));
+      }
+    }
+  });
 }

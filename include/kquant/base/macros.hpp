@@ -17,3 +17,14 @@
 #else
 #define KQ_INLINE inline __attribute__((always_inline))
 #endif
+
+// How a kernel is declared: `template <class F> KQ_KERNEL(256) void name(Arguments a)`, with the
+// number of threads a block has at most. Without a CUDA compiler kernels are ordinary functions,
+// which an emulator runs (cuda/vocabulary/emulated.hpp).
+#if defined(__CUDACC__)
+#define KQ_KERNEL(threads) __global__ __launch_bounds__(threads, 1)
+#define KQ_DEVICE __device__ __forceinline__
+#else
+#define KQ_KERNEL(threads)
+#define KQ_DEVICE inline
+#endif

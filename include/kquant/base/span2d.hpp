@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <span>
+#include <type_traits>
 
 namespace kquant {
 
@@ -20,7 +21,9 @@ struct Span2d {
       : Span2d(data_, rows_, cols_, cols_) {}
 
   /// A view of mutable elements is also a view of const ones.
-  constexpr operator Span2d<const T>() const { return {data, rows, cols, stride}; }
+  template <class U>
+  requires(std::is_same_v<const U, T>) constexpr Span2d(const Span2d<U>& other)
+      : Span2d(other.data, other.rows, other.cols, other.stride) {}
 
   constexpr std::span<T> row(std::size_t r) const { return {data + r * stride, cols}; }
 

@@ -63,6 +63,11 @@ struct Evaluation {
 Result<Evaluation> evaluate(Transformer& model, const ModelIdentity& identity,
                             const EvaluationOptions& options, const std::filesystem::path& results);
 
+/// Whether `results` has all that evaluate() would ask of a model with this `context_length`, so
+/// that the model need not be loaded. Errors: as evaluate().
+Result<bool> is_evaluated(const ModelIdentity& identity, int context_length,
+                          const EvaluationOptions& options, const std::filesystem::path& results);
+
 /// The outputs of a complete or unfinished file of results, judged anew without the model. `data`
 /// empty: the file that the header names; its contents must be the same.
 Result<Evaluation> score_results(const std::filesystem::path& results,

@@ -23,9 +23,10 @@ std::string_view name(Task task);
 /// Errors: kInvalidArgument, listing the names.
 Result<Task> find_task(std::string_view name);
 
-/// How a model is asked: for the answer alone, for its reasoning first, or not at all: kLoglik
-/// takes the choice that the model finds most likely after the question.
-enum class Mode { kDirect, kCot, kLoglik };
+/// How a model is asked: for the answer alone, for its reasoning first (kCotPlus: with a hint how
+/// to think and a solved example), or not at all: kLoglik takes the choice that the model finds
+/// most likely after the question.
+enum class Mode { kDirect, kCot, kCotPlus, kLoglik };
 std::string_view name(Mode mode);
 Result<Mode> find_mode(std::string_view name);
 

@@ -11,7 +11,22 @@
 
 namespace kquant {
 
-enum class ChatTemplate { kLlama2, kLlama3, kChatMl, kGemma, kPhi3, kMistral, kDeepSeek };
+/// What differs within a family has a value of its own: a prompt is byte for byte what the model's
+/// template makes of it.
+enum class ChatTemplate {
+  kLlama2,
+  kLlama3,
+  kLlama31,  ///< up to 3.3
+  kChatMl,   ///< Qwen3 and others without a system message of their own
+  kQwen25,
+  kGemma,
+  kPhi3,
+  kPhi3NoSystem,  ///< the first Phi-3 mini and medium: system messages are left out
+  kMistral,       ///< 7B up to v0.2, Mixtral
+  kMistralV3,
+  kMistralTekken,  ///< Nemo
+  kDeepSeek        ///< V3
+};
 enum class ChatRole { kSystem, kUser, kAssistant };
 
 struct ChatMessage {

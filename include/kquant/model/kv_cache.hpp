@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "kquant/base/error.hpp"
+#include "kquant/model/accelerator.hpp"
 #include "kquant/model/config.hpp"
 
 namespace kquant {
@@ -18,7 +19,8 @@ enum class KvType {
 /// Room for `capacity` tokens of one sequence. Memory is taken for that capacity only, and touched
 /// as tokens arrive: 2 bytes (F16; 4 F32, 34 / 32 Q8_0) x n_layers x n_kv_heads x (head_dim_k +
 /// head_dim_v) a token, for keys rounded up to 16 tokens. A model with RoPE factors for long
-/// contexts (phi3) uses them where capacity exceeds Config::original_context_length. Move-only.
+/// contexts (phi3) uses them where capacity exceeds Config::original_context_length. A model on an
+/// accelerator takes as much memory there when it first meets an empty cache. Move-only.
 class KvCache {
  public:
   /// A negative capacity counts as 0. std::bad_alloc passes through.
@@ -45,6 +47,7 @@ class KvCache {
   KvType type_ = KvType::kF16;
   int n_layers_ = 0, n_kv_heads_ = 0, head_dim_k_ = 0, head_dim_v_ = 0;
   std::unique_ptr<std::byte[]> storage_;
+  std::unique_ptr<KvStorage> elsewhere_;
 };
 
 }  // namespace kquant

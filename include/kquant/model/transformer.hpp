@@ -19,6 +19,7 @@
 #include "kquant/base/span2d.hpp"
 #include "kquant/gguf.hpp"
 #include "kquant/matmul.hpp"
+#include "kquant/model/accelerator.hpp"
 #include "kquant/model/config.hpp"
 #include "kquant/model/kv_cache.hpp"
 #include "kquant/model/tokenizer.hpp"
@@ -30,6 +31,8 @@ struct LoadOptions {
   /// model is loaded. kRows: they are used where they lie, in the mapped file: it loads at once,
   /// shares memory with other processes, and runs slower.
   Layout weights = Layout::kPacked;
+  /// Runs the model in place of the CPU, and has a copy of the weights.
+  std::shared_ptr<Accelerator> accelerator = nullptr;
 };
 
 /// Tokens that continue one sequence of a batch.
@@ -77,9 +80,11 @@ class Transformer {
   /// Runs `tokens` through the model after what `cache` holds, and appends them to it.
   /// Logits of the last logits.rows tokens are written to logits (logits.cols == vocab_size);
   /// logits.rows may be 0. Prefill in one call or token by token gives the same logits, bit for
-  /// bit, for any number of threads. A call that fails leaves the cache as it was.
+  /// bit, for any number of threads (on an accelerator: up to rounding). A call that fails leaves
+  /// the cache as it was.
   /// Errors: kOutOfRange (context overflow, token id), kInvalidArgument (no tokens, more rows than
-  /// tokens, a cache made for another model).
+  /// tokens, a cache made for another model, or with tokens that another device computed);
+  /// kOutOfMemory and kUnavailable of an accelerator.
   Result<void> forward(std::span<const Token> tokens, KvCache& cache, Span2d<float> logits);
 
   /// Runs several sequences at once: all their tokens meet each weight together, which makes
@@ -103,12 +108,12 @@ class Transformer {
 
   /// Called with the name of each weight tensor and the activations it is about to meet (M x K, at
   /// most 512 rows a call; Q, K and V are each called with the one input they share); how an
-  /// imatrix is collected. Empty: no calls.
+  /// imatrix is collected. Empty: no calls. Not called by an accelerator.
   using Observer = std::function<void(std::string_view tensor, Span2d<const float> x)>;
   void observe(Observer observer);
 
   /// Called at the end of each stage, which began when the one before it ended; how time is
-  /// measured. Empty: no calls.
+  /// measured. Empty: no calls. Not called by an accelerator.
   using Profiler = std::function<void(Stage)>;
   void profile(Profiler profiler);
 

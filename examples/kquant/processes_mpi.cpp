@@ -1,12 +1,9 @@
+#define OMPI_SKIP_MPICXX  // the C interface is enough
+#include <mpi.h>
+
 #include "processes.hpp"
 
-#ifdef KQUANT_WITH_MPI
-#include <mpi.h>
-#endif
-
 namespace kquant::cli {
-
-#ifdef KQUANT_WITH_MPI
 
 Processes::Processes() {
   MPI_Init(nullptr, nullptr);
@@ -26,15 +23,5 @@ bool Processes::all(bool successful) const {
   MPI_Allreduce(&mine, &every, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
   return every == 1;
 }
-
-#else
-
-Processes::Processes() = default;
-Processes::~Processes() = default;
-bool Processes::all(bool successful) const {
-  return successful;
-}
-
-#endif
 
 }  // namespace kquant::cli

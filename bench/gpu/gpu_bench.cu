@@ -1,0 +1,318 @@
+// Kernels on a GPU beside what the card gives: memory read and copied, cuBLAS in BF16. Writes JSON.
+//
+//     gpu_bench [--quick] > results.json        (bench/gpu/run.sh makes a table of it)
+//
+// Every time is that of a recorded sequence of launches over several copies of the weights, 256 MB
+// at least, so that nothing sits in L2, replayed until a tenth of a second has passed; the median
+// of 7. Inputs are random: zeros draw less power and run faster.
+
+#include <cublas_v2.h>
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "bench/weights.hpp"
+#include "cuda/attention.cuh"
+#include "cuda/format_kernels.hpp"
+#include "cuda/matrix.hpp"
+#include "cuda/model/plan.hpp"
+
+namespace {
+
+using namespace kquant;
+using namespace kquant::cuda;
+
+[[noreturn]] void give_up(const std::string& message) {
+  std::fprintf(stderr, "gpu_bench: %s\n", message.c_str());
+  std::exit(1);
+}
+template <class T>
+T value_of(Result<T> result) {
+  if (!result) give_up(result.error().message);
+  return std::move(*result);
+}
+void check(const Result<void>& result) {
+  if (!result) give_up(result.error().message);
+}
+void check(cudaError_t status) {
+  if (status != cudaSuccess) give_up(cudaGetErrorString(status));
+}
+void check(cublasStatus_t status) {
+  if (status != CUBLAS_STATUS_SUCCESS) give_up("cuBLAS failed");
+}
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// Median seconds of one run of `work`; `finish` waits for it.
+template <class Work, class Finish>
+double seconds_of(const Work& work, const Finish& finish) {
+  work();
+  finish();
+  int runs = 1;
+  for (;; runs *= 2) {  // warms up, too
+    const double start = now();
+    for (int i = 0; i < runs; ++i) work();
+    finish();
+    if (now() - start > 0.1) break;
+  }
+  std::vector<double> times;
+  for (int repeat = 0; repeat < 7; ++repeat) {
+    const double start = now();
+    for (int i = 0; i < runs; ++i) work();
+    finish();
+    times.push_back((now() - start) / runs);
+  }
+  std::sort(times.begin(), times.end());
+  return times[times.size() / 2];
+}
+
+/// Median seconds of what `enqueue` launches.
+template <class Fn>
+double seconds_of_launches(const std::shared_ptr<Queue>& queue, const Fn& enqueue) {
+  enqueue();  // loads the kernels
+  check(queue->finish());
+  queue->begin_recording();
+  enqueue();
+  const auto recording = value_of(queue->end_recording());
+  return seconds_of([&] { queue->replay(*recording); }, [&] { check(queue->finish()); });
+}
+
+/// One line of results.
+bool first_line = true;
+void print(const std::string& kind, const std::string& type, std::size_t m, std::size_t rows,
+           std::size_t cols, double seconds, double bytes, double products) {
+  std::printf(
+      "%s\n    {\"kind\": \"%s\", \"type\": \"%s\", \"m\": %zu, \"rows\": %zu, \"cols\": %zu, "
+      "\"microseconds\": %.3f, \"gb_per_s\": %.1f, \"tflop_per_s\": %.2f}",
+      first_line ? "" : ",", kind.c_str(), type.c_str(), m, rows, cols, seconds * 1e6,
+      bytes / seconds * 1e-9, 2 * products / seconds * 1e-12);
+  std::fflush(stdout);
+  first_line = false;
+}
+
+__global__ void read_memory(const uint4* from, std::size_t n, unsigned* out) {
+  unsigned sum = 0;
+  const std::size_t step = std::size_t{gridDim.x} * blockDim.x;
+#pragma unroll 8
+  for (std::size_t i = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += step) {
+    const uint4 v = from[i];
+    sum ^= v.x ^ v.y ^ v.z ^ v.w;
+  }
+  if (sum == 0x12345678u) *out = sum;
+}
+
+Buffer random_memory(const std::shared_ptr<Queue>& queue, std::size_t bytes) {
+  Buffer buffer = value_of(Buffer::allocate(queue, bytes, "benchmark"));
+  std::mt19937 random(1);
+  std::vector<std::uint16_t> some(1u << 20);
+  for (auto& h : some)  // halves and bfloat16 of moderate size
+    h = static_cast<std::uint16_t>((random() & 0x83ffu) | 0x3800u);
+  for (std::size_t at = 0; at < bytes; at += some.size() * 2)
+    queue->copy_to_device(buffer.as<>() + at, some.data(), std::min(some.size() * 2, bytes - at));
+  check(queue->finish());
+  return buffer;
+}
+
+void measure_memory(const std::shared_ptr<Queue>& queue) {
+  constexpr std::size_t kBytes = std::size_t{1} << 30;
+  const Buffer from = random_memory(queue, kBytes), to = random_memory(queue, kBytes);
+  print("copy", "", 0, 0, 0,
+        seconds_of_launches(queue, [&] { queue->copy_on_device(to.as<>(), from.as<>(), kBytes); }),
+        2.0 * kBytes, 0);
+  const int blocks = 8 * queue->info().multiprocessors;
+  print("read", "", 0, 0, 0,
+        seconds_of_launches(queue,
+                            [&] {
+                              queue->launch({.x = blocks, .threads = 512}, read_memory,
+                                            from.as<const uint4>(), kBytes / 16, to.as<unsigned>());
+                            }),
+        kBytes, 0);
+}
+
+void measure_cublas(const std::shared_ptr<Queue>& queue, bench::Shape shape, std::size_t m) {
+  const std::size_t bytes = shape.rows * shape.cols * 2, copies = bench::copies_of(bytes);
+  const Buffer w = random_memory(queue, copies * bytes),
+               x = random_memory(queue, m * shape.cols * 2);
+  const Buffer y = random_memory(queue, m * shape.rows * 2);
+  cublasHandle_t handle = nullptr;
+  check(cublasCreate(&handle));
+  const float one = 1, zero = 0;
+  std::size_t next = 0;
+  const auto i = [](std::size_t n) { return static_cast<int>(n); };
+  const double seconds = seconds_of(
+      [&] {
+        check(cublasGemmEx(handle, CUBLAS_OP_T, CUBLAS_OP_N, i(shape.rows), i(m), i(shape.cols),
+                           &one, w.as<>() + next % copies * bytes, CUDA_R_16BF, i(shape.cols),
+                           x.as<void>(), CUDA_R_16BF, i(shape.cols), &zero, y.as<void>(),
+                           CUDA_R_16BF, i(shape.rows), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+        ++next;
+      },
+      [] { check(cudaDeviceSynchronize()); });
+  cublasDestroy(handle);
+  print("cublas", "BF16", m, shape.rows, shape.cols, seconds, static_cast<double>(bytes),
+        static_cast<double>(m * shape.rows * shape.cols));
+}
+
+/// The same matrix several times in device memory.
+std::vector<std::unique_ptr<DeviceMatrix::State>> copies_of(const std::shared_ptr<Queue>& queue,
+                                                            TensorType type, bench::Shape shape) {
+  const auto bytes = bench::make_weights(type, shape);
+  const MatrixView view{type, shape.rows, shape.cols, bytes.data()};
+  std::vector<std::unique_ptr<DeviceMatrix::State>> copies;
+  copies.push_back(value_of(upload(queue, {&view, 1})));
+  const DeviceMatrix::State& first = *copies.front();
+  for (std::size_t i = 1; i < bench::copies_of(first.weights.bytes()); ++i) {
+    auto copy = std::make_unique<DeviceMatrix::State>();
+    copy->type = first.type;
+    copy->rows = first.rows;
+    copy->cols = first.cols;
+    copy->units = first.units;
+    copy->queue = queue;
+    copy->weights = value_of(Buffer::allocate(queue, first.weights.bytes(), "weights"));
+    copy->row_scale = value_of(Buffer::allocate(queue, first.row_scale.bytes(), "weights"));
+    queue->copy_on_device(copy->weights.as<>(), first.weights.as<>(), first.weights.bytes());
+    queue->copy_on_device(copy->row_scale.as<>(), first.row_scale.as<>(), first.row_scale.bytes());
+    copies.push_back(std::move(copy));
+  }
+  check(queue->finish());
+  return copies;
+}
+
+void measure_format(const std::shared_ptr<Queue>& queue, TensorType type, bench::Shape shape,
+                    const std::vector<std::size_t>& ms) {
+  const auto copies = copies_of(queue, type, shape);
+  const ProductScratch scratch = value_of(ProductScratch::make(queue));
+  const std::string name(type_info(type).name);
+  const auto n = static_cast<double>(copies.size());
+  const auto weight_bytes = static_cast<double>(copies.front()->weights.bytes());
+  const auto weights = static_cast<double>(shape.rows * shape.cols);
+  {
+    const Buffer out = value_of(Buffer::allocate(queue, shape.rows * shape.cols * 2, "weights"));
+    const double seconds = seconds_of_launches(queue, [&] {
+      for (const auto& w : copies)
+        queue->launch({.x = static_cast<int>((w->units + kDequantizeWarps - 1) / kDequantizeWarps),
+                       .y = static_cast<int>((w->rows + 15) / 16),
+                       .threads = kDequantizeWarps * kWarp},
+                      format_kernels_of(w->type).dequantize[1], w->table(), out.as<void>());
+    });
+    print("dequantize", name, 0, shape.rows, shape.cols, seconds / n, weight_bytes + 2 * weights,
+          0);
+  }
+  for (const std::size_t m : ms) {
+    const auto x = random_memory(queue, m * shape.cols * sizeof(float));
+    auto halves = value_of(HalfRowsBuffer::make(queue, m, shape.cols));
+    queue->launch({.x = static_cast<int>(m), .threads = kRowThreads, .shared = kRowShared},
+                  convert_rows<>, Convert{x.as<float>(), halves.rows});
+    const Buffer y = value_of(Buffer::allocate(queue, m * shape.rows * sizeof(float), "results"));
+    const double seconds = seconds_of_launches(queue, [&] {
+      for (const auto& w : copies)
+        multiply(*queue, *w, halves.rows, static_cast<int>(m),
+                 {.y = y.as<float>(), .stride = shape.rows}, scratch);
+    });
+    print("matmul", name, m, shape.rows, shape.cols, seconds / n, weight_bytes,
+          static_cast<double>(m) * weights);
+  }
+}
+
+/// Heads of Llama 3 8B: 32 to 8, 128 dimensions; `tokens` new ones after `before`, in each of
+/// `batch` sequences.
+void measure_attention(const std::shared_ptr<Queue>& queue, bool q8, int tokens, int before,
+                       int batch) {
+  constexpr int kHeads = 32, kKvHeads = 8, kDim = 128;
+  const KvLayout kv{1, kKvHeads, kDim, kDim, q8};
+  const int capacity = before + tokens;
+  const Buffer cache = random_memory(queue, kv.bytes(capacity) * static_cast<std::size_t>(batch));
+  std::vector<PlannedPiece> pieces;
+  for (int i = 0; i < batch; ++i)
+    pieces.push_back({cache.as<>() + static_cast<std::size_t>(i) * kv.bytes(capacity), capacity,
+                      i * tokens, before, tokens});
+  const AttentionPlan plan =
+      plan_attention(pieces, kKvHeads, kHeads / kKvHeads, 0, 2 * queue->info().multiprocessors);
+  const auto to_device = [&]<class T>(const std::vector<T>& values) {
+    Buffer buffer = value_of(
+        Buffer::allocate(queue, std::max<std::size_t>(values.size() * sizeof(T), 16), "plan"));
+    queue->copy_to_device(buffer.as<>(), values.data(), values.size() * sizeof(T));
+    check(queue->finish());
+    return buffer;
+  };
+  const Buffer tiles = to_device(plan.tiles), merges = to_device(plan.merges);
+  const auto rows = static_cast<std::size_t>(tokens * batch);
+  const Buffer q = random_memory(queue, rows * kHeads * kDim * 2);
+  const Buffer out = random_memory(queue, rows * kHeads * kDim * 2);
+  const Buffer parts =
+      random_memory(queue, plan.tiles.size() * kQueryRows * (kDim + 2) * sizeof(float));
+  const AttentionCall call{.tiles = tiles.as<AttentionTile>(),
+                           .merges = merges.as<AttentionMerge>(),
+                           .kv = kv,
+                           .layer = 0,
+                           .q_heads = kHeads,
+                           .window = 0,
+                           .soft_cap = 0,
+                           .q = q.as<std::uint16_t>(),
+                           .out = out.as<std::uint16_t>(),
+                           .out_padded = kHeads * kDim,
+                           .parts = parts.as<float>()};
+  const double seconds = seconds_of_launches(queue, [&] {
+    queue->launch({.x = static_cast<int>(plan.tiles.size()),
+                   .threads = kAttentionThreads,
+                   .shared = AttentionShape<kDim>::kShared},
+                  q8 ? attention<kDim, true> : attention<kDim, false>, call);
+    if (!plan.merges.empty())
+      queue->launch(
+          {.x = static_cast<int>(plan.merges.size()), .y = plan.most_rows(), .threads = 256},
+          merge_attention<>, call);
+  });
+  const double pairs = static_cast<double>(batch) * tokens * (before + (tokens + 1) / 2.0);
+  print("attention", q8 ? "Q8_0" : "F16", static_cast<std::size_t>(tokens),
+        static_cast<std::size_t>(batch), static_cast<std::size_t>(before), seconds,
+        static_cast<double>(batch) * static_cast<double>(kv.bytes(capacity)),
+        pairs * kHeads * 2 * kDim);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const bool quick = argc > 1 && std::string(argv[1]) == "--quick";
+  const Device device = value_of(Device::open());
+  const std::shared_ptr<Queue>& queue = device.queue();
+  int driver = 0, runtime = 0;
+  check(cudaDriverGetVersion(&driver));
+  check(cudaRuntimeGetVersion(&runtime));
+  std::printf(
+      "{\n  \"device\": \"%s\", \"compute\": \"%d.%d\", \"multiprocessors\": %d, \"memory\": %zu, "
+      "\"driver\": %d, \"runtime\": %d,\n  \"results\": [",
+      device.info().name.c_str(), device.info().compute_major, device.info().compute_minor,
+      device.info().multiprocessors, device.info().memory, driver, runtime);
+  measure_memory(queue);
+
+  // Attention, gate + up and down of an 8B and of a 70B model.
+  const std::vector<bench::Shape> shapes =
+      quick ? std::vector<bench::Shape>{{4096, 14336}}
+            : std::vector<bench::Shape>{{4096, 4096}, {28672, 4096}, {4096, 14336},
+                                        {8192, 8192}, {57344, 8192}, {8192, 28672}};
+  const std::vector<std::size_t> decode{1, 2, 4, 8, 16}, batches{32, 64}, prefill{512, 2048};
+  std::vector<std::size_t> all;
+  for (const auto* ms : {&decode, &batches, &prefill})
+    all.insert(all.end(), ms->begin(), ms->end());
+  for (const bench::Shape& shape : shapes) {
+    for (const std::size_t m : all) measure_cublas(queue, shape, m);
+    for (const TensorType type :
+         {TensorType::Q2_K, TensorType::Q3_K, TensorType::Q4_K, TensorType::Q5_K, TensorType::Q6_K,
+          TensorType::Q8_0, TensorType::Q4_0, TensorType::Q4_1, TensorType::Q5_0, TensorType::Q5_1})
+      measure_format(queue, type, shape, all);
+  }
+  for (const bool q8 : {false, true}) {
+    for (const int before : {512, 4096, 32768}) measure_attention(queue, q8, 1, before, 1);
+    measure_attention(queue, q8, 1, 4096, 16);
+    measure_attention(queue, q8, 2048, 0, 1);
+  }
+  std::printf("\n  ]\n}\n");
+}

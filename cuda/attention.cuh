@@ -1,0 +1,299 @@
+#pragma once
+// Causal attention over the cache, for prefill and decoding: softmax(q k^T) v with grouped heads,
+// an optional window and soft cap, softmax on the fly (arXiv:2205.14135, 2307.08691).
+//
+// A block has up to 64 query rows (tokens x the heads that share a KV head), 16 of each warp, and
+// walks keys 64 at a time, two tiles of K and V in shared memory: cp.async brings the next one
+// while tensor cores work on this one. Scores stay in registers and become operand A of the product
+// with V as they are. Where there are few rows to many keys (decoding), keys are divided among
+// blocks, and merge_attention adds what they found.
+//
+//     registers   scores 32, values kDim / 2, queries from L1: about 200 at kDim = 128
+//     shared      4 tiles of 64 x kDim x 2 bytes: 32 KB (64), 64 KB (128), 128 KB (256)
+//     limit       decoding: the memory that K and V are read from (64 KB in flight a block);
+//                 prefill: mma.sync, 2 x 64 x 16 x kDim products to 64 x 16 exponentials a warp
+//
+// Lane 4g + t holds of K's 32-dimension chunks dimensions 8t … 8t + 7, as of W in layout.hpp.
+
+#include "cuda/kv_layout.hpp"
+#include "cuda/vocabulary.hpp"
+
+namespace kquant::cuda {
+
+inline constexpr int kAttentionWarps = 4, kAttentionThreads = kAttentionWarps * kWarp;
+inline constexpr int kQueryRows = 16 * kAttentionWarps, kKeys = 64;
+
+/// Query rows and keys of one block. Row r of a piece: token r / group, head r % group.
+struct AttentionTile {
+  const std::byte* cache;
+  int capacity, kv_head;
+  int first_row;       ///< of the chunk: where the piece's first token is
+  int first_position;  ///< of that token
+  int begin, end;      ///< rows, at most kQueryRows
+  int key_begin, key_end;
+  int part;  ///< where its sums go to be merged; -1: it has all keys
+};
+
+/// Parts that make up one tile.
+struct AttentionMerge {
+  int kv_head, first_row, begin, end;
+  int first_part, parts;
+};
+
+struct AttentionCall {
+  const AttentionTile* tiles;
+  const AttentionMerge* merges;
+  KvLayout kv;
+  int layer, q_heads;
+  int window;              ///< tokens seen, the current one included; 0: all
+  float soft_cap;          ///< 0: none
+  const std::uint16_t* q;  ///< rows of q_heads * padded_k, scaled
+  std::uint16_t* out;      ///< rows of out_padded halves: q_heads * dim_v, zeros beyond
+  int out_padded;
+  float* parts;  ///< kQueryRows x (padded_v + 2) each: values, largest score, sum
+};
+
+template <int kDim>
+struct AttentionShape {
+  static constexpr int kTile = kKeys * kDim * 2;  ///< bytes of K or V
+  static constexpr std::size_t kShared = 4 * kTile;
+};
+
+/// Byte of 16-byte piece `piece` of key `key`. K is read 2 keys x 64 bytes, V 8 keys x 16 bytes at
+/// a time: both without a bank conflict.
+template <int kDim>
+KQ_HOST_DEVICE constexpr int key_byte(int key, int piece) {
+  return key * kDim * 2 + (piece ^ (key % 2 * 4)) * 16;
+}
+template <int kDim>
+KQ_HOST_DEVICE constexpr int value_byte(int key, int piece) {
+  return key * kDim * 2 + (piece ^ (key % 8)) * 16;
+}
+
+/// Eight signed bytes times d.
+KQ_DEVICE Words4 halves_of_bytes(std::uint32_t low, std::uint32_t high, float d) {
+  Words4 out;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const std::uint32_t word = i < 2 ? low : high;
+    const auto code = [&](int byte) {
+      return static_cast<float>(static_cast<std::int8_t>(word >> (8 * byte) & 0xffu));
+    };
+    out.at[i] = to_half2(code(i % 2 * 2) * d, code(i % 2 * 2 + 1) * d).bits;
+  }
+  return out;
+}
+
+/// Brings keys first … first + 63 of one head; zeros beyond `end` and beyond the head's dimensions.
+template <int kDim, bool kQ8, class Place>
+KQ_DEVICE void load_tile(std::byte* to, const std::byte* codes, const std::byte* scales, int padded,
+                         int first, int end, const Place& place) {
+  if constexpr (!kQ8) {
+    constexpr int kPieces = kDim / 8;
+    for (int i = thread(); i < kKeys * kPieces; i += kAttentionThreads) {
+      const int key = i / kPieces, piece = i % kPieces;
+      const bool there = first + key < end && piece * 8 < padded;
+      const std::size_t at =
+          there ? static_cast<std::size_t>(first + key) * static_cast<std::size_t>(padded) * 2 +
+                      static_cast<std::size_t>(piece) * 16
+                : 0;
+      copy_async(to + place(key, piece), codes + at, there);
+    }
+  } else {
+    constexpr int kPieces = kDim / 16;
+    for (int i = thread(); i < kKeys * kPieces; i += kAttentionThreads) {
+      const int key = i / kPieces, piece = i % kPieces;
+      Words4 low{}, high{};
+      if (first + key < end && piece * 16 < padded) {
+        const auto token = static_cast<std::size_t>(first + key);
+        const auto width = static_cast<std::size_t>(padded);
+        const Words4 q = load16(codes + token * width + static_cast<std::size_t>(piece) * 16);
+        const float d = half_value(reinterpret_cast<const std::uint16_t*>(
+            scales)[token * (width / 32) + static_cast<std::size_t>(piece / 2)]);
+        low = halves_of_bytes(q.at[0], q.at[1], d);
+        high = halves_of_bytes(q.at[2], q.at[3], d);
+      }
+      store16(to + place(key, 2 * piece), low);
+      store16(to + place(key, 2 * piece + 1), high);
+    }
+  }
+}
+
+template <int kDim, bool kQ8>
+KQ_KERNEL(kAttentionThreads)
+void attention(AttentionCall a) {
+  constexpr int kTiles8 = kDim / 8, kScores = kKeys / 8, kTile = AttentionShape<kDim>::kTile;
+  constexpr float kLog2e = 1.44269504f, kNothing = -3.0e38f;
+  const AttentionTile tile = a.tiles[block().x];
+  const int group = a.q_heads / a.kv.heads, padded_k = a.kv.padded_k(), padded_v = a.kv.padded_v();
+  const int g = lane() / 4, t = lane() % 4;
+  const auto at = [&](std::size_t offset) { return tile.cache + offset; };
+  const std::byte* k_codes = at(a.kv.key_codes(a.layer, tile.kv_head, tile.capacity));
+  const std::byte* k_scales = at(a.kv.key_scales(a.layer, tile.kv_head, tile.capacity));
+  const std::byte* v_codes = at(a.kv.value_codes(a.layer, tile.kv_head, tile.capacity));
+  const std::byte* v_scales = at(a.kv.value_scales(a.layer, tile.kv_head, tile.capacity));
+
+  const auto load = [&](int first, int buffer) {
+    std::byte* const to = shared_memory() + buffer * 2 * kTile;
+    load_tile<kDim, kQ8>(to, k_codes, k_scales, padded_k, first, tile.key_end, key_byte<kDim>);
+    load_tile<kDim, kQ8>(to + kTile, v_codes, v_scales, padded_v, first, tile.key_end,
+                         value_byte<kDim>);
+    commit_copies();
+  };
+
+  // Rows g and g + 8 of this warp. Those beyond the last one repeat it and are not written.
+  const int warp_begin = tile.begin + warp() * 16;
+  const bool has_rows = warp_begin < tile.end;
+  int row[2], position[2];
+  const std::uint16_t* q[2];
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    row[h] = warp_begin + g + 8 * h;
+    const int r = row[h] < tile.end ? row[h] : tile.end - 1;
+    position[h] = tile.first_position + r / group;
+    q[h] = a.q +
+           (static_cast<std::size_t>(tile.first_row + r / group) *
+                static_cast<std::size_t>(a.q_heads) +
+            static_cast<std::size_t>(tile.kv_head * group + r % group)) *
+               static_cast<std::size_t>(padded_k) +
+           8 * t;
+  }
+
+  float value[kTiles8][4] = {}, most[2] = {kNothing, kNothing}, sum[2] = {};
+  int buffer = 0;
+  if (tile.key_begin < tile.key_end) load(tile.key_begin, 0);
+  for (int first = tile.key_begin; first < tile.key_end; first += kKeys, buffer ^= 1) {
+    wait_copies<0>();
+    sync_block();  // this tile is there, and all have left the other one
+    if (first + kKeys < tile.key_end) load(first + kKeys, buffer ^ 1);
+    if (!has_rows) continue;
+    const std::byte* keys = shared_memory() + buffer * 2 * kTile;
+    const std::byte* values = keys + kTile;
+
+    float score[kScores][4] = {};
+#pragma unroll
+    for (int c = 0; c < kDim / 32; ++c) {
+      if (c * 32 >= padded_k) break;
+      const Words4 top = load16_constant(q[0] + c * 32), bottom = load16_constant(q[1] + c * 32);
+      const std::uint32_t fragment[2][4] = {{top.at[0], bottom.at[0], top.at[1], bottom.at[1]},
+                                            {top.at[2], bottom.at[2], top.at[3], bottom.at[3]}};
+#pragma unroll
+      for (int j = 0; j < kScores; ++j) {
+        const Words4 b = load16(keys + key_byte<kDim>(8 * j + g, 4 * c + t));
+        mma(score[j], fragment[0], b.at[0], b.at[1]);
+        mma(score[j], fragment[1], b.at[2], b.at[3]);
+      }
+    }
+
+    float now[2] = {most[0], most[1]};
+#pragma unroll
+    for (int j = 0; j < kScores; ++j)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const int key = first + 8 * j + 2 * t + e % 2, h = e / 2;
+        float& s = score[j][e];
+        if (a.soft_cap > 0) s = a.soft_cap * tanh_fast(s / a.soft_cap);
+        const bool seen = key < tile.key_end && key <= position[h] &&
+                          (a.window == 0 || key > position[h] - a.window);
+        s = seen ? s : kNothing;
+        now[h] = fmaxf(now[h], s);
+      }
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      now[h] = fmaxf(now[h], shuffle_xor(now[h], 1));
+      now[h] = fmaxf(now[h], shuffle_xor(now[h], 2));
+      const float shrink = exp2_fast((most[h] - now[h]) * kLog2e);
+      most[h] = now[h];
+      sum[h] *= shrink;
+#pragma unroll
+      for (int j = 0; j < kTiles8; ++j) {
+        value[j][2 * h] *= shrink;
+        value[j][2 * h + 1] *= shrink;
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < kScores; ++j)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        float& s = score[j][e];
+        // A row that has seen nothing yet: exp(0) of what is hidden must not count.
+        s = s == kNothing ? 0.0f : exp2_fast((s - most[e / 2]) * kLog2e);
+        sum[e / 2] += s;
+      }
+
+#pragma unroll
+    for (int step = 0; step < kKeys / 16; ++step) {
+      const float(&s)[4] = score[2 * step];
+      const float(&n)[4] = score[2 * step + 1];
+      const std::uint32_t p[4] = {to_half2(s[0], s[1]).bits, to_half2(s[2], s[3]).bits,
+                                  to_half2(n[0], n[1]).bits, to_half2(n[2], n[3]).bits};
+      const int key = 16 * step + lane() / 8 % 2 * 8 + lane() % 8;
+#pragma unroll
+      for (int j = 0; j < kTiles8; j += 2) {
+        const Words4 b = load_transposed(values + value_byte<kDim>(key, j + lane() / 16));
+        mma(value[j], p, b.at[0], b.at[1]);
+        mma(value[j + 1], p, b.at[2], b.at[3]);
+      }
+    }
+  }
+  if (!has_rows) return;
+
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    sum[h] += shuffle_xor(sum[h], 1);
+    sum[h] += shuffle_xor(sum[h], 2);
+    if (row[h] >= tile.end) continue;
+    const float inverse = sum[h] > 0 ? 1.0f / sum[h] : 0.0f;
+    const int head = tile.kv_head * group + row[h] % group;
+    std::uint16_t* out = a.out +
+                         static_cast<std::size_t>(tile.first_row + row[h] / group) *
+                             static_cast<std::size_t>(a.out_padded) +
+                         head * a.kv.dim_v;
+    float* part = tile.part < 0 ? nullptr
+                                : a.parts + (static_cast<std::size_t>(tile.part) * kQueryRows +
+                                             static_cast<std::size_t>(row[h] - tile.begin)) *
+                                                static_cast<std::size_t>(padded_v + 2);
+#pragma unroll
+    for (int j = 0; j < kTiles8; ++j)
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int dim = 8 * j + 2 * t + e;
+        const float x = value[j][2 * h + e];
+        if (part == nullptr && dim < a.kv.dim_v) out[dim] = half_bits(x * inverse);
+        if (part != nullptr && dim < padded_v) part[dim] = x;
+      }
+    if (part != nullptr && t == 0) {
+      part[padded_v] = most[h];
+      part[padded_v + 1] = sum[h];
+    }
+  }
+}
+
+/// One block a row of a tile, a thread a dimension.
+template <int = 0>
+KQ_KERNEL(256)
+void merge_attention(AttentionCall a) {
+  const AttentionMerge m = a.merges[block().x];
+  const int row = m.begin + block().y, padded_v = a.kv.padded_v();
+  if (row >= m.end || thread() >= a.kv.dim_v) return;
+  const auto part = [&](int i) {
+    return a.parts + (static_cast<std::size_t>(m.first_part + i) * kQueryRows +
+                      static_cast<std::size_t>(block().y)) *
+                         static_cast<std::size_t>(padded_v + 2);
+  };
+  float most = part(0)[padded_v];
+  for (int i = 1; i < m.parts; ++i) most = fmaxf(most, part(i)[padded_v]);
+  float value = 0, sum = 0;
+  for (int i = 0; i < m.parts; ++i) {
+    const float weight = exp2_fast((part(i)[padded_v] - most) * 1.44269504f);
+    value = fmaf(weight, part(i)[thread()], value);
+    sum = fmaf(weight, part(i)[padded_v + 1], sum);
+  }
+  const int group = a.q_heads / a.kv.heads;
+  a.out[static_cast<std::size_t>(m.first_row + row / group) *
+            static_cast<std::size_t>(a.out_padded) +
+        static_cast<std::size_t>((m.kv_head * group + row % group) * a.kv.dim_v + thread())] =
+      half_bits(value / sum);
+}
+
+}  // namespace kquant::cuda

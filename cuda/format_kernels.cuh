@@ -1,0 +1,28 @@
+#pragma once
+// Instantiates all kernels of one format; included by inst/FORMAT.cu only.
+
+#include "cuda/few_columns.cuh"
+#include "cuda/format_kernels.hpp"
+#include "cuda/many_columns.cuh"
+
+namespace kquant::cuda {
+
+template <class Shape>
+FormatKernels::Shape shape_of(int columns, void (*kernel)(Product)) {
+  return {Shape::kRows, columns, Shape::kThreads, Shape::kShared, kernel};
+}
+
+template <class F>
+const FormatKernels& format_kernels() {
+  static const FormatKernels table{
+      .few = {shape_of<FewColumns<F>>(8, few_columns<F, 1>),
+              shape_of<FewColumns<F>>(16, few_columns<F, 2>)},
+      .many = {shape_of<ManyColumns<F, 32>>(32, many_columns<F, 32>),
+               shape_of<ManyColumns<F, 128>>(128, many_columns<F, 128>)},
+      .dequantize = {dequantize<F, Numbers::kF32>, dequantize<F, Numbers::kF16>,
+                     dequantize<F, Numbers::kBf16>},
+      .look_up = look_up<F>};
+  return table;
+}
+
+}  // namespace kquant::cuda

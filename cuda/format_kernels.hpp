@@ -1,0 +1,29 @@
+#pragma once
+// The kernels of one format, as a table.
+
+#include "cuda/lookup.cuh"
+#include "cuda/product.hpp"
+
+namespace kquant::cuda {
+
+struct FormatKernels {
+  struct Shape {
+    int rows = 0, columns = 0;  ///< of a block
+    int threads = 0;
+    std::size_t shared = 0;
+    void (*kernel)(Product) = nullptr;
+  };
+  Shape few[2];                              ///< up to 8, up to 16 columns
+  Shape many[2];                             ///< 32 and 128 columns a block
+  void (*dequantize[3])(Table, void*) = {};  ///< by Numbers
+  void (*look_up)(Lookup) = nullptr;
+};
+
+/// Defined once for each of DeviceFormats, in inst/.
+template <class F>
+const FormatKernels& format_kernels();
+
+/// Of a type that DeviceFormats has.
+const FormatKernels& format_kernels_of(TensorType type);
+
+}  // namespace kquant::cuda

@@ -1,0 +1,3 @@
+#include "cuda/format_kernels.cuh"
+
+template const kquant::cuda::FormatKernels& kquant::cuda::format_kernels<kquant::F16>();

@@ -1,0 +1,60 @@
+#pragma once
+// Matrices on a device, and how products with them are launched.
+
+#include <vector>
+
+#include "cuda/lookup.cuh"
+#include "cuda/product.hpp"
+#include "cuda/rows.cuh"
+#include "cuda/runtime.hpp"
+
+namespace kquant::cuda {
+
+struct DeviceMatrix::State {
+  TensorType type = TensorType::F16;  ///< on the device
+  std::size_t rows = 0, cols = 0, units = 0;
+  std::shared_ptr<Queue> queue;
+  Buffer weights, row_scale;
+
+  Table table() const {
+    return {weights.as<>(), row_scale.as<float>(), static_cast<int>(rows), static_cast<int>(cols),
+            static_cast<int>(units)};
+  }
+};
+
+/// Bytes of device memory that a matrix takes.
+std::size_t device_bytes(TensorType type, std::size_t rows, std::size_t cols);
+
+/// Matrices of one type and width, one below the other: a product with them is one launch.
+Result<std::unique_ptr<DeviceMatrix::State>> upload(const std::shared_ptr<Queue>& queue,
+                                                    std::span<const MatrixView> matrices);
+
+/// Memory for sums of products whose K is divided among blocks.
+class ProductScratch {
+ public:
+  static Result<ProductScratch> make(const std::shared_ptr<Queue>& queue);
+  int most_blocks = 0;
+  Buffer partial, tickets;
+};
+
+/// What is done with a product's results.
+struct Destination {
+  float* y = nullptr;
+  std::size_t stride = 0;
+  const float* bias = nullptr;
+  bool add = false;
+};
+
+/// y[m][n] = sum over k of x[m][k] w[n][k], for M rows of X.
+void multiply(Queue& queue, const DeviceMatrix::State& w, const HalfRows& x, int columns,
+              const Destination& to, const ProductScratch& scratch);
+
+/// Memory for rows of binary16.
+struct HalfRowsBuffer {
+  Buffer data, scale;
+  HalfRows rows;
+  static Result<HalfRowsBuffer> make(const std::shared_ptr<Queue>& queue, std::size_t rows,
+                                     std::size_t cols);
+};
+
+}  // namespace kquant::cuda

@@ -1,0 +1,139 @@
+#include "cuda/pack.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "cuda/layout.hpp"
+
+namespace kquant::cuda {
+namespace {
+
+/// Largest scale and code that a format can have: bounds the weights of a block with factor d.
+template <class F>
+constexpr int kMostScale = DeviceLayout<F>::kScaleWords == 0 ? 1
+                           : F::type == TensorType::Q2_K     ? 15
+                           : F::type == TensorType::Q6_K     ? 128
+                                                             : 63;
+template <class F>
+constexpr int kMostCode = F::kSigned ? 128 : std::max((1 << F::kBits) - 1 - F::kZero, F::kZero);
+
+/// The power of two that brings numbers up to `most` to 2^13 … 2^14: large enough that smaller ones
+/// are not subnormal, with room for a sum of two.
+int exponent_for(float most) {
+  if (!(most > 0) || !std::isfinite(most)) return 0;
+  return std::clamp(13 - std::ilogb(most), -40, 60);
+}
+
+Half times_power(Half h, int exponent) {
+  return to_half(std::ldexp(to_float(h), exponent));
+}
+
+/// or-s `bits` of a code into its plane.
+void put(std::byte* unit, int plane_at, int n, const Slot& at, unsigned bits) {
+  std::byte* p = unit + word_at(plane_at, n, at.lane, at.slot);
+  std::uint32_t word;
+  std::memcpy(&word, p, 4);
+  word |= bits << (shift_of(n, at.slot) + 16 * at.half);
+  std::memcpy(p, &word, 4);
+}
+
+template <class F>
+float most_of(const typename F::Block& block) {
+  float most = std::fabs(F::d(block)) * kMostScale<F> * kMostCode<F>;
+  if (F::kHasMin) most = std::max(most, std::fabs(F::dmin(block)) * kMostScale<F>);
+  return most;
+}
+
+/// Row `r` of the 16 that begin at `units`.
+template <class F>
+float pack_row(const std::byte* row, std::size_t cols, int r, std::byte* units) {
+  using L = DeviceLayout<F>;
+  const std::size_t n = cols / F::kBlock;
+  const auto block_at = [&](std::size_t b) {
+    typename F::Block block;
+    std::memcpy(&block, row + b * sizeof block, sizeof block);
+    return block;
+  };
+  float most = 0;
+  for (std::size_t b = 0; b < n; ++b)
+    if (const float m = most_of<F>(block_at(b)); std::isfinite(m)) most = std::max(most, m);
+  const int exponent = exponent_for(most);
+
+  for (std::size_t b = 0; b < n; ++b) {
+    const typename F::Block block = block_at(b);
+    const auto* bytes = reinterpret_cast<const std::uint8_t*>(&block);
+    std::byte* unit = units + b / L::kBlocks * L::kUnitBytes;
+    const int in_unit = static_cast<int>(b % L::kBlocks);
+    for (int i = 0; i < F::kBlock; ++i) {
+      int q = code_at<F>(bytes, i / F::kRun, i % F::kRun);
+      if (F::kSigned) q += 128;
+      const Slot at = slot_of(r, in_unit * F::kBlock + i);
+      const auto code = static_cast<unsigned>(q);
+      put(unit, 0, L::kLowBits, at, code & ((1u << L::kLowBits) - 1u));
+      if constexpr (L::kHighBits > 0)
+        put(unit, L::kLowBits * kVector, L::kHighBits, at, code >> L::kLowBits);
+    }
+    if constexpr (L::kScaleWords > 0)
+      std::memcpy(unit + L::kScalesAt + r * L::kRowScales, block.sc, sizeof block.sc);
+    // F::d and F::dmin are halves in every weight format: exact.
+    const Half factors[2] = {times_power(to_half(F::d(block)), exponent),
+                             times_power(to_half(F::dmin(block)), exponent)};
+    std::memcpy(unit + L::kFactorsAt + r * L::kRowFactors + in_unit * L::kFactors * 2, factors,
+                L::kFactors * 2);
+  }
+  return std::ldexp(1.0f, -exponent);
+}
+
+float pack_plain_row(std::span<const float> row, int r, std::byte* units) {
+  float most = 0;
+  for (const float x : row)
+    if (std::isfinite(x)) most = std::max(most, std::fabs(x));
+  const int exponent = exponent_for(most);
+  for (std::size_t col = 0; col < row.size(); ++col)
+    put(units + col / kUnitCols * DeviceLayout<F16>::kUnitBytes, 0, 16,
+        slot_of(r, static_cast<int>(col % kUnitCols)),
+        to_half(std::ldexp(row[col], exponent)).bits);
+  return std::ldexp(1.0f, -exponent);
+}
+
+}  // namespace
+
+std::size_t unit_bytes(TensorType type) {
+  std::size_t bytes = 0;
+  DeviceFormats::visit(device_type(type), [&]<class F>() {
+    bytes = static_cast<std::size_t>(DeviceLayout<F>::kUnitBytes);
+  });
+  return bytes;
+}
+
+std::size_t packed_bytes(TensorType type, std::size_t rows, std::size_t cols) {
+  return unit_rows_of(rows) * units_of(cols) * unit_bytes(type);
+}
+
+void pack(const MatrixView& w, std::span<std::byte> out, std::span<float> row_scale) {
+  const std::size_t row_of_units = units_of(w.cols) * unit_bytes(w.type);
+  const std::size_t n = unit_rows_of(w.rows);
+#pragma omp parallel for schedule(static)
+  for (std::size_t tile = 0; tile < n; ++tile) {
+    std::byte* units = out.data() + tile * row_of_units;
+    std::memset(units, 0, row_of_units);
+    std::vector<float> plain;
+    for (int r = 0; r < kUnitRows; ++r) {
+      const std::size_t row = tile * kUnitRows + static_cast<std::size_t>(r);
+      float& scale = row_scale[row];
+      scale = 0;
+      if (row >= w.rows) continue;
+      const bool block = WeightFormats::visit(
+          w.type, [&]<class F>() { scale = pack_row<F>(w.row(row), w.cols, r, units); });
+      if (block) continue;
+      plain.resize(w.cols);
+      dequantize_rows(w, row, {plain.data(), 1, w.cols});
+      scale = pack_plain_row(plain, r, units);
+    }
+  }
+}
+
+}  // namespace kquant::cuda

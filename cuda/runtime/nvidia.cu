@@ -1,0 +1,203 @@
+// The runtime on a GPU.
+#include <cuda_runtime.h>
+
+#include <string>
+
+#include "cuda/runtime.hpp"
+
+namespace kquant::cuda {
+namespace {
+
+constexpr int kLeastMajor = 8;
+
+Error error_of(cudaError_t status, const std::string& what) {
+  return Error{
+      status == cudaErrorMemoryAllocation ? ErrorCode::kOutOfMemory : ErrorCode::kUnavailable,
+      "GPU: " + what + ": " + cudaGetErrorString(status)};
+}
+
+Result<int> device_count() {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0))
+    return fail(ErrorCode::kUnavailable, "no NVIDIA GPU was found");
+  if (status == cudaErrorInsufficientDriver) {
+    int driver = 0, runtime = 0;
+    cudaDriverGetVersion(&driver);
+    cudaRuntimeGetVersion(&runtime);
+    const auto version = [](int v) {
+      return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10);
+    };
+    if (driver == 0)
+      return fail(ErrorCode::kUnavailable, "no NVIDIA GPU was found: there is no driver");
+    return fail(ErrorCode::kUnavailable, "the NVIDIA driver is for CUDA " + version(driver) +
+                                             ", but this build needs " + version(runtime) +
+                                             ": update the driver");
+  }
+  if (status != cudaSuccess) return fail(error_of(status, "cannot be used"));
+  return count;
+}
+
+Result<DeviceInfo> info_of(int ordinal) {
+  cudaDeviceProp p{};
+  if (const cudaError_t s = cudaGetDeviceProperties(&p, ordinal); s != cudaSuccess)
+    return fail(error_of(s, "cannot be asked for its properties"));
+  return DeviceInfo{.ordinal = ordinal,
+                    .name = p.name,
+                    .compute_major = p.major,
+                    .compute_minor = p.minor,
+                    .multiprocessors = p.multiProcessorCount,
+                    .memory = p.totalGlobalMem};
+}
+
+class NvidiaRecording : public Recording {
+ public:
+  explicit NvidiaRecording(cudaGraphExec_t e) : graph(e) {}
+  ~NvidiaRecording() override { cudaGraphExecDestroy(graph); }
+  cudaGraphExec_t graph;
+};
+
+class NvidiaQueue : public Queue {
+ public:
+  NvidiaQueue(DeviceInfo info, cudaStream_t stream) : info_(std::move(info)), stream_(stream) {}
+  ~NvidiaQueue() override {
+    cudaStreamSynchronize(stream_);
+    cudaStreamDestroy(stream_);
+  }
+  const DeviceInfo& info() const override { return info_; }
+  Result<std::size_t> free_memory() override {
+    std::size_t available = 0, all = 0;
+    if (const cudaError_t s = cudaMemGetInfo(&available, &all); s != cudaSuccess)
+      return fail(error_of(s, "memory"));
+    return available;
+  }
+  Result<void*> allocate(std::size_t bytes) override {
+    void* p = nullptr;
+    if (const cudaError_t s = cudaMalloc(&p, bytes); s != cudaSuccess) {
+      cudaGetLastError();  // or the next launch would report it again
+      return fail(error_of(s, "allocation"));
+    }
+    return p;
+  }
+  void release(void* p) override {
+    cudaStreamSynchronize(stream_);
+    cudaFree(p);
+  }
+  Result<void*> allocate_pinned(std::size_t bytes) override {
+    void* p = nullptr;
+    if (const cudaError_t s = cudaMallocHost(&p, bytes); s != cudaSuccess) {
+      cudaGetLastError();
+      return fail(error_of(s, "pinned memory"));
+    }
+    return p;
+  }
+  void release_pinned(void* p) override { cudaFreeHost(p); }
+
+  void copy_to_device(void* to, const void* from, std::size_t bytes) override {
+    keep(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), "copy");
+  }
+  void copy_to_host(void* to, const void* from, std::size_t bytes) override {
+    keep(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_), "copy");
+  }
+  void copy_on_device(void* to, const void* from, std::size_t bytes) override {
+    keep(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_), "copy");
+  }
+  void fill(void* to, std::byte value, std::size_t bytes) override {
+    keep(cudaMemsetAsync(to, static_cast<int>(value), bytes, stream_), "fill");
+  }
+  Result<void> finish() override {
+    keep(cudaStreamSynchronize(stream_), "computation");
+    const cudaError_t first = std::exchange(first_, cudaSuccess);
+    if (first != cudaSuccess) return fail(error_of(first, what_));
+    return {};
+  }
+  void begin_recording() override {
+    keep(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "graph");
+  }
+  Result<std::unique_ptr<Recording>> end_recording() override {
+    cudaGraph_t graph = nullptr;
+    cudaError_t status = cudaStreamEndCapture(stream_, &graph);
+    cudaGraphExec_t exec = nullptr;
+    if (status == cudaSuccess) status = cudaGraphInstantiate(&exec, graph, 0);
+    if (graph != nullptr) cudaGraphDestroy(graph);
+    if (status != cudaSuccess) {
+      cudaGetLastError();
+      return fail(error_of(status, "graph"));
+    }
+    return std::make_unique<NvidiaRecording>(exec);
+  }
+  void replay(const Recording& recording) override {
+    keep(cudaGraphLaunch(static_cast<const NvidiaRecording&>(recording).graph, stream_), "graph");
+  }
+
+ protected:
+  void launch_kernel(const Launch& size, const void* kernel, void** arguments) override {
+    constexpr std::size_t kWithoutAsking = std::size_t{48} << 10;
+    if (size.shared > kWithoutAsking)
+      keep(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                static_cast<int>(size.shared)),
+           "shared memory");
+    const auto u = [](int n) { return static_cast<unsigned>(n); };
+    keep(cudaLaunchKernel(kernel, dim3(u(size.x), u(size.y), u(size.z)), dim3(u(size.threads)),
+                          arguments, size.shared, stream_),
+         "launch");
+  }
+
+ private:
+  void keep(cudaError_t status, const char* what) {
+    if (status == cudaSuccess) return;
+    cudaGetLastError();
+    if (first_ != cudaSuccess) return;
+    first_ = status;
+    what_ = what;
+  }
+  DeviceInfo info_;
+  cudaStream_t stream_;
+  cudaError_t first_ = cudaSuccess;
+  const char* what_ = "";
+};
+
+}  // namespace
+
+Result<std::vector<DeviceInfo>> devices() {
+  const Result<int> count = device_count();
+  if (!count) return fail(count.error());
+  std::vector<DeviceInfo> found;
+  for (int i = 0; i < *count; ++i) {
+    auto info = info_of(i);
+    if (!info) return fail(info.error());
+    if (info->compute_major >= kLeastMajor) found.push_back(*info);
+  }
+  if (found.empty())
+    return fail(ErrorCode::kUnavailable,
+                "no NVIDIA GPU of compute capability 8.0 or newer was found");
+  return found;
+}
+
+Result<std::shared_ptr<Queue>> Queue::open(int ordinal) {
+  const Result<int> count = device_count();
+  if (!count) return fail(count.error());
+  if (ordinal < 0 || ordinal >= *count)
+    return fail(ErrorCode::kUnavailable, "there is no GPU " + std::to_string(ordinal) +
+                                             ", only 0 to " + std::to_string(*count - 1));
+  auto info = info_of(ordinal);
+  if (!info) return fail(info.error());
+  if (info->compute_major < kLeastMajor)
+    return fail(ErrorCode::kUnavailable,
+                "GPU " + std::to_string(ordinal) + " (" + info->name + ") has compute capability " +
+                    std::to_string(info->compute_major) + "." +
+                    std::to_string(info->compute_minor) + ", but 8.0 or newer is needed");
+  cudaStream_t stream = nullptr;
+  cudaError_t status = cudaSetDevice(ordinal);
+  if (status == cudaSuccess) status = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+  if (status != cudaSuccess) return fail(error_of(status, "cannot be opened"));
+  return std::make_shared<NvidiaQueue>(std::move(*info), stream);
+}
+
+Result<Device> Device::open(int ordinal) {
+  auto queue = Queue::open(ordinal);
+  if (!queue) return fail(queue.error());
+  return Device(std::move(*queue));
+}
+
+}  // namespace kquant::cuda

@@ -1,0 +1,61 @@
+#pragma once
+// What a model makes of a text between two of its layers: a state of n_embd floats for each token.
+
+#include <algorithm>
+#include <vector>
+
+#include "eval/windows.hpp"
+#include "model/forward.hpp"
+
+namespace kquant {
+
+class TextStates {
+ public:
+  TextStates(const Windows& windows, int width)
+      : windows_(&windows),
+        width_(static_cast<std::size_t>(width)),
+        values_(windows.count() * windows.context() * width_) {}
+
+  std::size_t windows() const { return windows_->count(); }
+  std::size_t context() const { return windows_->context(); }
+  Span2d<float> window(std::size_t i) {
+    return {values_.data() + i * context() * width_, context(), width_};
+  }
+
+  /// The states before the first layer.
+  void embed(ForwardPass& pass, KvCache& cache) {
+    for (std::size_t i = 0; i < windows(); ++i)
+      on_piece(i, cache, [&](const Piece& piece) { pass.start({&piece, 1}, window(i)); });
+  }
+
+  /// Takes window i, in place, through a layer.
+  void run(ForwardPass& pass, KvCache& cache, std::size_t layer, std::size_t i) {
+    run(pass, cache, layer, i, window(i));
+  }
+  void run(ForwardPass& pass, KvCache& cache, std::size_t layer) {
+    for (std::size_t i = 0; i < windows(); ++i) run(pass, cache, layer, i);
+  }
+
+  /// The same on a copy of the window, which is lost: for what an observer sees.
+  void rehearse(ForwardPass& pass, KvCache& cache, std::size_t layer, std::size_t i) {
+    const auto from = window(i);
+    scratch_.assign(from.data, from.data + from.rows * from.cols);
+    run(pass, cache, layer, i, {scratch_.data(), from.rows, from.cols});
+  }
+
+ private:
+  template <class Fn>
+  void on_piece(std::size_t i, KvCache& cache, const Fn& fn) const {
+    const std::vector<Token> tokens = windows_->window(i);
+    fn(Piece{tokens, &cache, 0});
+  }
+  void run(ForwardPass& pass, KvCache& cache, std::size_t layer, std::size_t i, Span2d<float> x) {
+    on_piece(i, cache, [&](const Piece& piece) { pass.run_layer(layer, {&piece, 1}, x); });
+  }
+
+  const Windows* windows_;
+  std::size_t width_;
+  std::vector<float> values_, scratch_;
+};
+
+}  // namespace kquant

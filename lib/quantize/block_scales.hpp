@@ -1,0 +1,58 @@
+#pragma once
+// What a block stores beside its codes, and the block packed from both.
+
+#include <utility>
+
+#include "ranges.hpp"
+#include "rounding.hpp"
+
+namespace kquant::detail {
+
+/// The outcome of the search for one block.
+template <class F>
+struct BlockScales {
+  float d = 0, dmin = 0;  ///< as they will be read back: binary16 where the format says so
+  ScaleWords<kSubs<F>> words{};
+
+  /// A weight of sub-block j is read back as scale(j) * code - min(j).
+  float scale(int j) const { return d * static_cast<float>(words.scale_at(j)); }
+  float min(int j) const { return F::kHasMin ? dmin * static_cast<float>(words.min_at(j)) : 0.0f; }
+};
+
+/// 1 / scale, 0 where there is none.
+template <int W>
+KQ_INLINE Lanes<W> inverse_of(Lanes<W> scale) {
+  using V = Lanes<W>;
+  return select(V::all(0x1p-100f) < magnitude(scale), V::all(1) / scale, V::zero());
+}
+
+/// Values beyond this are cut: no format reaches it (65504 * 128 * 32 is less).
+inline constexpr float kBlockUnitLimit = 0x1p29f;
+
+/// The nearest code, as it is multiplied (q - kZero); inverse = 1 / scale. V: float-like.
+template <class F, class V>
+KQ_INLINE V nearest(V x, V min, V inverse) {
+  const V c = F::kHasMin ? (x + min) * inverse : x * inverse;
+  return round_even(smaller(larger(c, V::all(static_cast<float>(kCodes<F>.low))),
+                            V::all(static_cast<float>(kCodes<F>.high))));
+}
+
+/// codes: F::kBlock of them, as they are multiplied (q - kZero).
+template <class F>
+KQ_INLINE typename F::Block pack_block(const BlockScales<F>& scales, const std::int8_t* codes) {
+  typename F::Block block{};
+  F::pack_scales(scales.words, block);
+  F::set_d(block, scales.d, scales.dmin);
+  std::uint8_t* const bytes = bytes_of<F>(block);
+  // With g known at compile time a run is a few vector instructions.
+  [&]<int... g>(std::integer_sequence<int, g...>) {
+    const auto put_run = [&]<int G>() {
+      for (int i = 0; i < F::kRun; ++i) put_code<F>(bytes, G, i, codes[G * F::kRun + i] + F::kZero);
+    };
+    (put_run.template operator()<g>(), ...);
+  }
+  (std::make_integer_sequence<int, kRuns<F>>());
+  return block;
+}
+
+}  // namespace kquant::detail

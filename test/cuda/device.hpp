@@ -1,0 +1,32 @@
+#pragma once
+// The device that tests run on: a GPU, or an emulated one.
+
+#include <catch2/catch.hpp>
+#include <optional>
+
+#include "kquant/cuda.hpp"
+
+namespace kquant::test {
+
+/// Nothing where there is no GPU: the test has then said "SKIPPED:".
+std::optional<cuda::Device> device();
+
+/// fn() under each of several orders in which an emulated device may do things; once on a GPU.
+template <class Fn>
+void in_every_order(Fn&& fn);
+
+/// How many there are, and uses the i-th from now on.
+int orders();
+void use_order(int i);
+
+template <class Fn>
+void in_every_order(Fn&& fn) {
+  for (int i = 0; i < orders(); ++i) {
+    INFO("order " << i);
+    use_order(i);
+    fn();
+  }
+  use_order(0);
+}
+
+}  // namespace kquant::test

@@ -1,0 +1,19 @@
+#include "cuda/runtime.hpp"
+#include "cuda/runtime/emulated.hpp"
+#include "device.hpp"
+
+namespace kquant::test {
+
+std::optional<cuda::Device> device() {
+  return cuda::Device(cuda::emulated_queue(std::size_t{4} << 30));
+}
+
+int orders() {
+  return 3;
+}
+
+void use_order(int i) {
+  cuda::emulator::settings() = {.copies_early = i % 2 == 1, .order = static_cast<unsigned>(i + 1)};
+}
+
+}  // namespace kquant::test

@@ -1,0 +1,186 @@
+// Whole models on the device against the CPU.
+#include <cmath>
+#include <filesystem>
+
+#include "cuda/runtime.hpp"
+#include "device.hpp"
+#include "kquant/quantize_model.hpp"
+#include "shared_data.hpp"
+#include "test/model/fixture.hpp"
+
+using namespace kquant;
+
+namespace {
+
+Transformer load(const std::filesystem::path& path, const cuda::Device* device) {
+  LoadOptions options;
+  if (device != nullptr) options.accelerator = device->accelerator();
+  auto model = Transformer::load(path, options);
+  if (!model) FAIL(model.error().message);
+  return std::move(*model);
+}
+
+double distance(std::span<const float> a, std::span<const float> b) {
+  REQUIRE(a.size() == b.size());
+  double error = 0, norm = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const double difference = static_cast<double>(a[i]) - static_cast<double>(b[i]);
+    error += difference * difference;
+    norm += static_cast<double>(b[i]) * static_cast<double>(b[i]);
+  }
+  return std::sqrt(error / norm);
+}
+
+std::vector<Token> some_tokens(const Transformer& model, std::size_t n) {
+  std::vector<Token> tokens;
+  for (std::size_t i = 0; i < n; ++i)
+    tokens.push_back(
+        static_cast<Token>((i * 37 + 5) % static_cast<std::size_t>(model.config().vocab_size)));
+  return tokens;
+}
+
+std::filesystem::path embedded() {
+  return test::source_path("examples/embedded_model/embedded.gguf");
+}
+
+}  // namespace
+
+TEST_CASE("models of every architecture answer as the reference does") {
+  const auto device = test::device();
+  if (!device) return;
+  for (const std::string& name : test::expectation_names()) {
+    const test::Expectation expected = test::read_expectation(name);
+    INFO(name);
+    Transformer model = load(test::fixture_path(expected.gguf), &*device);
+    KvCache cache(model.config(), expected.n_ctx);
+    const std::size_t n = std::min<std::size_t>(expected.tokens.size(), 12);
+    const auto found = test::logits_of(model, std::span(expected.tokens).first(n), cache, n);
+    std::vector<float> all;
+    for (std::size_t i = 0; i < n; ++i)
+      all.insert(all.end(), expected.logits[i].begin(), expected.logits[i].end());
+    REQUIRE(distance(found, all) < 1e-2);
+  }
+}
+
+TEST_CASE("decoding by recorded steps, batches and shared prefixes give what prefill gives") {
+  const auto device = test::device();
+  if (!device) return;
+  for (const char* gguf : {"llama3.gguf", "gemma3.gguf"})
+    for (const KvType type : {KvType::kF16, KvType::kQ8_0}) {
+      INFO(gguf << (type == KvType::kF16 ? " f16" : " q8_0"));
+      Transformer model = load(test::fixture_path(gguf), &*device);
+      const auto tokens = some_tokens(model, 14);
+      KvCache whole(model.config(), 40, type);
+      const auto expected = test::logits_of(model, tokens, whole, tokens.size());
+      const auto vocab = static_cast<std::size_t>(model.config().vocab_size);
+      const auto row = [&](std::size_t i) {
+        return std::span<const float>(expected).subspan(i * vocab, vocab);
+      };
+      // q8_0 keys of a prompt are those of the tokens one by one.
+      KvCache steps(model.config(), 40, type);
+      for (std::size_t i = 0; i < tokens.size(); ++i) {
+        const auto one = test::logits_of(model, std::span(tokens).subspan(i, 1), steps, 1);
+        REQUIRE(distance(one, row(i)) < 5e-3);
+      }
+      // Two sequences side by side, one of which began as a copy, with less room.
+      KvCache copy(model.config(), 31, type);
+      REQUIRE(copy.copy_prefix(whole, 7));
+      REQUIRE(copy.size() == 7);
+      steps.truncate(12);
+      std::vector<float> logits(3 * vocab);
+      const std::vector<Sequence> batch{{std::span(tokens).subspan(7, 2), &copy, 2},
+                                        {std::span(tokens).subspan(12, 1), &steps, 1}};
+      REQUIRE(model.forward_batch(batch, {logits.data(), 3, vocab}));
+      const std::span<const float> answers(logits);
+      REQUIRE(distance(answers.subspan(0, vocab), row(7)) < 5e-3);
+      REQUIRE(distance(answers.subspan(vocab, vocab), row(8)) < 5e-3);
+      REQUIRE(distance(answers.subspan(2 * vocab), row(12)) < 5e-3);
+      const std::vector<Sequence> decode{{std::span(tokens).subspan(9, 1), &copy, 1},
+                                         {std::span(tokens).subspan(13, 1), &steps, 1}};
+      REQUIRE(model.forward_batch(decode, {logits.data(), 2, vocab}));
+      REQUIRE(distance(answers.subspan(0, vocab), row(9)) < 5e-3);
+      REQUIRE(distance(answers.subspan(vocab, vocab), row(13)) < 5e-3);
+    }
+}
+
+TEST_CASE("hidden states and their projection are the logits") {
+  const auto device = test::device();
+  if (!device) return;
+  Transformer model = load(test::fixture_path("gemma2.gguf"), &*device);
+  const auto tokens = some_tokens(model, 6);
+  const auto vocab = static_cast<std::size_t>(model.config().vocab_size);
+  const auto n_embd = static_cast<std::size_t>(model.config().n_embd);
+  KvCache a(model.config(), 8), b(model.config(), 8);
+  const auto expected = test::logits_of(model, tokens, a, 3);
+  std::vector<float> hidden(3 * n_embd), logits(3 * vocab);
+  REQUIRE(model.hidden_states(tokens, b, {hidden.data(), 3, n_embd}));
+  REQUIRE(model.project({hidden.data(), 3, n_embd}, {logits.data(), 3, vocab}));
+  REQUIRE(distance(logits, expected) < 1e-3);
+}
+
+TEST_CASE("the embedded model, quantized, answers as its dequantized weights do") {
+  const auto device = test::device();
+  if (!device) return;
+  const auto folder = std::filesystem::temp_directory_path() / "kquant_cuda_model_test";
+  std::filesystem::create_directories(folder);
+  const auto quantize = [](const std::filesystem::path& from, const std::filesystem::path& to,
+                           const char* recipe) {
+    const auto source = gguf::File::open(from);
+    REQUIRE(source);
+    const auto found = find_recipe(recipe);
+    REQUIRE(found);
+    REQUIRE(quantize_model(*source, to, *found));
+  };
+  for (const char* recipe : {"Q4_K_M", "Q2_K", "Q8_0"}) {
+    const auto path = folder / "quantized.gguf", plain = folder / "plain.gguf";
+    quantize(embedded(), path, recipe);
+    quantize(path, plain, "F32");
+    // On plain weights the CPU multiplies floats; on quantized ones activations of 8 bits.
+    Transformer reference = load(plain, nullptr), on_cpu = load(path, nullptr);
+    Transformer on_device = load(path, &*device);
+    const auto tokens = some_tokens(reference, 18);
+    const auto logits = [&](Transformer& model) {
+      KvCache cache(model.config(), 32);
+      auto all = test::logits_of(model, tokens, cache, 18);
+      const Token next[] = {3};
+      const auto one = test::logits_of(model, next, cache, 1);
+      all.insert(all.end(), one.begin(), one.end());
+      return all;
+    };
+    const auto expected = logits(reference);
+    const double found = distance(logits(on_device), expected);
+    const double cpu = distance(logits(on_cpu), expected);
+    INFO(recipe << ": device " << found << ", CPU " << cpu);
+    REQUIRE(found < 5e-3);
+    REQUIRE(found < cpu);
+  }
+  std::filesystem::remove_all(folder);
+}
+
+TEST_CASE("what a device cannot do is an error that says so, and leaves it usable") {
+  const auto device = test::device();
+  if (!device) return;
+  Transformer model = load(test::fixture_path("llama3.gguf"), &*device);
+  Transformer on_cpu = load(test::fixture_path("llama3.gguf"), nullptr);
+  const auto tokens = some_tokens(model, 4);
+  const auto vocab = static_cast<std::size_t>(model.config().vocab_size);
+  std::vector<float> logits(vocab);
+  const Span2d<float> out(logits.data(), 1, vocab);
+
+  KvCache f32(model.config(), 8, KvType::kF32);
+  const auto unsupported = model.forward(tokens, f32, out);
+  REQUIRE(!unsupported);
+  REQUIRE(unsupported.error().code == ErrorCode::kUnsupported);
+
+  KvCache of_cpu(model.config(), 8), of_device(model.config(), 8);
+  REQUIRE(on_cpu.forward(tokens, of_cpu, out));
+  REQUIRE(model.forward(tokens, of_device, out));
+  for (const auto& [transformer, cache] : {std::pair(&model, &of_cpu), {&on_cpu, &of_device}}) {
+    const auto elsewhere = transformer->forward(std::span(tokens).first(1), *cache, out);
+    REQUIRE(!elsewhere);
+    REQUIRE(elsewhere.error().code == ErrorCode::kInvalidArgument);
+    REQUIRE(cache->size() == 4);
+  }
+  REQUIRE(model.forward(std::span(tokens).first(2), of_device, out));
+  REQUIRE(of_device.size() == 6);
+}

@@ -1,0 +1,136 @@
+// Products and dequantization on the device against sums in double precision.
+#include <cmath>
+
+#include "device.hpp"
+#include "kernels/every_isa.hpp"
+
+using namespace kquant;
+using test::random_floats;
+
+namespace {
+
+constexpr float kPoison = 12345.0f;
+
+/// ‖Y - X W^T‖ / ‖X W^T‖.
+double error_of(const MatrixView& w, Span2d<const float> x, Span2d<const float> y) {
+  std::vector<float> weights(w.cols);
+  double error = 0, norm = 0;
+  for (std::size_t n = 0; n < w.rows; ++n) {
+    dequantize_rows(w, n, {weights.data(), 1, w.cols});
+    for (std::size_t m = 0; m < x.rows; ++m) {
+      double sum = 0;
+      for (std::size_t k = 0; k < w.cols; ++k)
+        sum += static_cast<double>(weights[k]) * static_cast<double>(x.row(m)[k]);
+      const double difference = sum - static_cast<double>(y.row(m)[n]);
+      error += difference * difference;
+      norm += sum * sum;
+    }
+  }
+  return std::sqrt(error / norm);
+}
+
+template <class F>
+void check_product(const cuda::Device& device, std::size_t m, std::size_t rows, std::size_t cols) {
+  INFO(std::string(F::name) << " " << m << " x " << rows << " x " << cols);
+  const auto bytes = test::random_weights<F>(rows, cols, 11);
+  const MatrixView w{F::type, rows, cols, bytes.data()};
+  const auto matrix = cuda::DeviceMatrix::upload(device, w);
+  REQUIRE(matrix);
+  auto x = random_floats(m * cols, 5, 3.0f);
+  for (std::size_t i = 0; i < cols; i += 37) x[i] *= 1e5f;  // beyond binary16
+  std::vector<float> y(m * rows, kPoison);
+  const Span2d<const float> x_of(x.data(), m, cols);
+  REQUIRE(cuda::matmul(*matrix, x_of, {y.data(), m, rows}));
+  const double error = error_of(w, x_of, {y.data(), m, rows});
+  REQUIRE(error < 1.5e-3);
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("products of every format, few columns", "", Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_0,
+                   Q4_0, Q4_1, Q5_0, Q5_1, F32, F16, BF16) {
+  const auto device = test::device();
+  if (!device) return;
+  check_product<TestType>(*device, 1, 50, 1280);
+  check_product<TestType>(*device, 3, 33, 256);
+  check_product<TestType>(*device, 13, 17, 2560);
+}
+
+TEMPLATE_TEST_CASE("products of every format, many columns", "", Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_0,
+                   Q4_0, Q4_1, Q5_0, Q5_1, F32, F16, BF16) {
+  const auto device = test::device();
+  if (!device) return;
+  check_product<TestType>(*device, 40, 130, 256);
+  check_product<TestType>(*device, 130, 40, 768);
+}
+
+TEST_CASE("products of odd shapes, in every order") {
+  const auto device = test::device();
+  if (!device) return;
+  test::in_every_order([&] {
+    for (const std::size_t m : {1u, 8u, 9u, 16u, 17u, 32u, 33u, 65u})
+      check_product<Q4_0>(*device, m, 31, 96);
+    check_product<Q4_K>(*device, 16, 1, 4096 + 256);
+    check_product<Q6_K>(*device, 20, 129, 2048);  // K is divided among blocks
+    check_product<Q3_K>(*device, 65, 257, 1024);
+    check_product<Q8_0>(*device, 2, 64, 32);
+  });
+}
+
+TEST_CASE("the same product twice gives the same bits, also where K is divided") {
+  const auto device = test::device();
+  if (!device) return;
+  const auto bytes = test::random_weights<Q5_K>(64, 2048, 1);
+  const auto matrix =
+      cuda::DeviceMatrix::upload(*device, {TensorType::Q5_K, 64, 2048, bytes.data()});
+  REQUIRE(matrix);
+  for (const std::size_t m : {4u, 40u}) {
+    const auto x = random_floats(m * 2048, 2);
+    std::vector<std::vector<float>> results;
+    test::in_every_order([&] {
+      for (int repeat = 0; repeat < 2; ++repeat) {
+        std::vector<float> y(m * 64, kPoison);
+        REQUIRE(cuda::matmul(*matrix, {x.data(), m, 2048}, {y.data(), m, 64}));
+        results.push_back(std::move(y));
+      }
+    });
+    for (const auto& y : results) REQUIRE(y == results.front());
+  }
+}
+
+TEMPLATE_TEST_CASE("dequantization has the CPU's bits", "", Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_0,
+                   Q4_0, Q4_1, Q5_0, Q5_1, F16) {
+  const auto device = test::device();
+  if (!device) return;
+  constexpr std::size_t kRows = 21, kCols = 768;
+  const auto bytes = test::random_weights<TestType>(kRows, kCols, 9);
+  const MatrixView w{TestType::type, kRows, kCols, bytes.data()};
+  const auto matrix = cuda::DeviceMatrix::upload(*device, w);
+  REQUIRE(matrix);
+  std::vector<float> expected(kRows * kCols), found(kRows * kCols, kPoison);
+  for (std::size_t r = 0; r < kRows; ++r)
+    dequantize_rows(w, r, {expected.data() + r * kCols, 1, kCols});
+  REQUIRE(cuda::dequantize(*matrix, cuda::NumberType::kF32, found.data()));
+  REQUIRE(found == expected);
+  std::vector<Half> halves(kRows * kCols, Half{0x7bff});
+  REQUIRE(cuda::dequantize(*matrix, cuda::NumberType::kF16, halves.data()));
+  for (std::size_t i = 0; i < halves.size(); ++i)
+    REQUIRE(halves[i].bits == to_half(expected[i]).bits);
+  std::vector<BFloat16> brains(kRows * kCols, BFloat16{0x7f00});
+  REQUIRE(cuda::dequantize(*matrix, cuda::NumberType::kBF16, brains.data()));
+  for (std::size_t i = 0; i < brains.size(); ++i)
+    REQUIRE(brains[i].bits == to_bfloat16(expected[i]).bits);
+}
+
+TEST_CASE("products of shapes that do not fit are refused") {
+  const auto device = test::device();
+  if (!device) return;
+  const auto bytes = test::random_weights<Q4_K>(4, 256, 1);
+  const auto matrix = cuda::DeviceMatrix::upload(*device, {TensorType::Q4_K, 4, 256, bytes.data()});
+  REQUIRE(matrix);
+  std::vector<float> x(512), y(8);
+  const auto wrong = cuda::matmul(*matrix, {x.data(), 1, 512}, {y.data(), 1, 4});
+  REQUIRE(!wrong);
+  REQUIRE(wrong.error().code == ErrorCode::kInvalidArgument);
+  REQUIRE(cuda::matmul(*matrix, {x.data(), 0, 256}, {y.data(), 0, 4}));
+}

@@ -1,0 +1,157 @@
+#include "kquant/error_feedback.hpp"
+
+#include <cmath>
+#include <limits>
+
+#include "weights.hpp"
+
+using namespace kquant;
+using namespace kquant::test;
+
+namespace {
+
+constexpr std::size_t kCols = 512, kRows = 24;
+
+/// Moments of inputs that are mixtures of a few directions, some columns much louder than others:
+/// as activations are. Also what another text of the same kind would give.
+std::vector<float> moments_of_inputs(std::uint64_t seed, std::size_t tokens = 900) {
+  constexpr std::size_t kDirections = 40;
+  const auto directions = random_weights(kDirections * kCols, 1.0f, 4);
+  const auto loudness = random_importance(kCols);
+  const auto shares = random_weights(tokens * kDirections, 1.0f, seed);
+  const auto noise = random_weights(tokens * kCols, 0.5f, seed + 1);
+  std::vector<float> h(kCols * kCols), x(kCols);
+  for (std::size_t t = 0; t < tokens; ++t) {
+    for (std::size_t k = 0; k < kCols; ++k) {
+      x[k] = noise[t * kCols + k];
+      for (std::size_t d = 0; d < kDirections; ++d)
+        x[k] += shares[t * kDirections + d] * directions[d * kCols + k];
+      x[k] *= 0.1f + loudness[k];
+    }
+    for (std::size_t i = 0; i < kCols; ++i)
+      for (std::size_t k = 0; k < kCols; ++k) h[i * kCols + k] += x[i] * x[k];
+  }
+  return h;
+}
+
+Span2d<const float> square(const std::vector<float>& h) {
+  return {h.data(), kCols, kCols};
+}
+
+ErrorFeedback prepared(const std::vector<float>& h) {
+  auto feedback = ErrorFeedback::prepare(square(h));
+  REQUIRE(feedback);
+  return std::move(*feedback);
+}
+
+std::vector<float> fed(const ErrorFeedback& feedback, TensorType type, const std::vector<float>& w,
+                       int threads = 0) {
+  std::vector<std::byte> packed(kRows * row_bytes(type, kCols));
+  const auto ok = feedback.quantize(type, {w.data(), kRows, kCols}, packed, {.threads = threads});
+  REQUIRE(ok);
+  return unpacked(type, packed, kCols);
+}
+
+double error(const ErrorFeedback& h, const std::vector<float>& a, const std::vector<float>& b) {
+  const auto e = h.error({a.data(), kRows, kCols}, {b.data(), kRows, kCols});
+  REQUIRE(e);
+  return *e;
+}
+
+}  // namespace
+
+TEST_CASE("error feedback: products are much nearer than those of plain and weighted blocks") {
+  const auto h = moments_of_inputs(1);
+  const ErrorFeedback feedback = prepared(h), other_text = prepared(moments_of_inputs(9));
+  std::vector<float> importance(kCols);
+  for (std::size_t k = 0; k < kCols; ++k) importance[k] = h[k * kCols + k];
+  const auto w = random_weights(kRows * kCols, 0.1f, 3);
+  WeightFormats::for_each([&]<class F>() {
+    INFO(F::name);
+    const auto found = fed(feedback, F::type, w);
+    for (const auto& weighing : {std::vector<float>{}, importance}) {
+      const auto plain = round_trip(F::type, w, kCols, {.importance = weighing});
+      CHECK(error(feedback, found, w) < 0.5 * error(feedback, plain, w));
+      CHECK(error(other_text, found, w) < 0.6 * error(other_text, plain, w));
+    }
+  });
+}
+
+TEST_CASE("error feedback: inputs that say nothing leave the ordinary problem") {
+  // H = 0 counts as H = 1: nothing to hand errors on to; rounds of improvement find no worse
+  // blocks.
+  const std::vector<float> zero(kCols * kCols);
+  const ErrorFeedback feedback = prepared(zero);
+  const auto w = random_weights(kRows * kCols, 0.1f, 3);
+  WeightFormats::for_each([&]<class F>() {
+    INFO(F::name);
+    const double found = error(feedback, fed(feedback, F::type, w), w);
+    CHECK(found <= 1.0001 * error(feedback, round_trip(F::type, w, kCols), w));
+    CHECK(found == Approx(error_of(F::type, w, kCols).error).epsilon(0.05));
+  });
+}
+
+TEST_CASE("error feedback: the same bytes for any number of threads") {
+  const ErrorFeedback feedback = prepared(moments_of_inputs(1));
+  const auto w = random_weights(kRows * kCols, 0.1f, 3);
+  for (const TensorType type : {TensorType::Q2_K, TensorType::Q6_K, TensorType::Q4_0}) {
+    const auto one = fed(feedback, type, w, 1);
+    CHECK(fed(feedback, type, w, 2) == one);
+    CHECK(fed(feedback, type, w, 5) == one);
+  }
+}
+
+TEST_CASE("error feedback: weights follow their inputs") {
+  // Inputs that came out a fifth too small ask for weights a quarter larger: y = 0.8 x, so that
+  // C = sum x y^T = H / 0.8.
+  const auto h = moments_of_inputs(1, 2000);
+  std::vector<float> cross(h);
+  for (float& v : cross) v /= 0.8f;
+  const auto w = random_weights(kRows * kCols, 0.1f, 3);
+  auto followed = w;
+  REQUIRE(prepared(h).follow_inputs(square(cross), {followed.data(), kRows, kCols}));
+  // Damping holds back what the text hardly showed.
+  const ErrorFeedback feedback = prepared(h);
+  auto wanted = w;
+  for (float& v : wanted) v /= 0.8f;
+  CHECK(error(feedback, followed, wanted) < 0.01 * error(feedback, w, wanted));
+
+  followed = w;
+  REQUIRE(prepared(h).follow_inputs(square(h), {followed.data(), kRows, kCols}));
+  for (std::size_t i = 0; i < w.size(); ++i) CHECK(followed[i] == Approx(w[i]).margin(1e-4));
+}
+
+TEST_CASE("error feedback: extreme weights and inputs") {
+  auto h = moments_of_inputs(1, 3);                                                 // rank 3
+  for (std::size_t k = 0; k < kCols; ++k) h[7 * kCols + k] = h[k * kCols + 7] = 0;  // a dead column
+  const ErrorFeedback feedback = prepared(h);
+  std::vector<float> w(kRows * kCols);
+  for (std::size_t i = 0; i < kCols; ++i) {
+    w[1 * kCols + i] = 1.0f;
+    w[2 * kCols + i] = i == 100 ? 1e30f : 1e-3f;
+    w[3 * kCols + i] = i % 2 ? 1e-30f : -1e-30f;
+    w[4 * kCols + i] = i % 2 ? 3e38f : -3e38f;
+  }
+  WeightFormats::for_each([&]<class F>() {
+    INFO(F::name);
+    for (const float v : fed(feedback, F::type, w)) REQUIRE(std::isfinite(v));
+  });
+}
+
+TEST_CASE("error feedback: errors") {
+  std::vector<float> h = moments_of_inputs(1, 3);
+  CHECK(ErrorFeedback::prepare({h.data(), 2, 3}).error().code == ErrorCode::kInvalidArgument);
+  const ErrorFeedback feedback = prepared(h);
+  std::vector<float> w(kRows * kCols);
+  std::vector<std::byte> out(kRows * row_bytes(TensorType::Q4_K, kCols));
+  CHECK(feedback.quantize(TensorType::Q4_K, {w.data(), kRows, 256}, out).error().code ==
+        ErrorCode::kInvalidArgument);
+  CHECK(feedback.quantize(TensorType::Q4_K, {w.data(), 3, kCols}, out).error().code ==
+        ErrorCode::kInvalidArgument);
+  w[kCols + 5] = std::numeric_limits<float>::quiet_NaN();
+  const auto bad = feedback.quantize(TensorType::Q4_K, {w.data(), kRows, kCols}, out);
+  CHECK(bad.error().code == ErrorCode::kBadData);
+  CHECK(bad.error().message.find("row 1, column 5") != std::string::npos);
+  h[3] = std::numeric_limits<float>::infinity();
+  CHECK(ErrorFeedback::prepare(square(h)).error().code == ErrorCode::kBadData);
+}
