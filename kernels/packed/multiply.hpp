@@ -280,8 +280,8 @@ struct PackedKernel {
   }
 
   /// Where weights are read more slowly than multiplied, the processor's own prefetcher is the best
-  /// one: a row of X takes about as long as four bits a weight take to arrive.
-  KQ_INLINE static bool prefetches(std::size_t w) { return 4 * w > F::kBits; }
+  /// one: with 16 lanes a row of X takes about as long as four bits a weight take to arrive.
+  KQ_INLINE static bool prefetches(std::size_t w) { return 64 * w > F::kBits * Rows::kRows; }
   /// Into L2: from there to L1 the processor does it, and too many lines on their way to L1 stall
   /// the loads of activations.
   template <std::size_t kBytes>
