@@ -21,7 +21,7 @@ class ErrorFeedback {
   /// the diagonal: what the text did not show is not free to change. Memory: two K x K matrices of
   /// floats, and one of doubles while it runs. Errors: kInvalidArgument (not square), kBadData (not
   /// finite, a negative diagonal).
-  static Result<ErrorFeedback> prepare(Span2d<const float> hessian, double damping = 0.01);
+  static Result<ErrorFeedback> prepare(Span2d<const float> hessian, double damping = 0.02);
 
   ErrorFeedback(ErrorFeedback&&) noexcept;
   ErrorFeedback& operator=(ErrorFeedback&&) noexcept;
@@ -35,10 +35,12 @@ class ErrorFeedback {
                         const QuantizeOptions& options = {}) const;
 
   /// Changes weights w so that on the inputs y that H is of they answer as w did on inputs x:
-  /// w += w (C - H) H^-1, with cross C = sum x y^T in the Hessian's unit. (What quantized layers
-  /// before this one do to its inputs is made up for so, as far as a matrix can.) Errors:
+  /// w += share w D H^-1, with D = sum (x - y) y^T, K x K in the Hessian's unit. (So a matrix makes
+  /// up for what quantized layers before it do to its inputs.) The share falls from 1 to 0 as the
+  /// number of inputs falls to 2 K, because few inputs are explained by chance. Errors:
   /// kInvalidArgument (shapes).
-  Result<void> follow_inputs(Span2d<const float> cross, Span2d<float> weights) const;
+  Result<void> follow_inputs(Span2d<const float> change, Span2d<float> weights,
+                             std::size_t inputs) const;
 
   /// sum (a - b) H (a - b)^T over rows, where H has the damping added and is scaled to a mean
   /// diagonal of 1 before. Errors: kInvalidArgument (shapes).

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <memory>
@@ -207,7 +208,7 @@ class CalibratedLayers {
       if (auto ok = dequantize(source.type, {source.data, source.bytes()}, w.view()); !ok)
         return fail(ok.error(), where(name));
       std::vector<std::byte> bytes(source.rows * row_bytes(target->second, source.cols));
-      auto ok = feedback->follow_inputs(moments.cross(), w.view());
+      auto ok = feedback->follow_inputs(moments.change(), w.view(), moments.tokens());
       if (ok) ok = feedback->quantize(target->second, w.view(), bytes, options_);
       if (!ok) return fail(ok.error(), where(name));
       const auto& kept = done_[name] = std::move(bytes);

@@ -138,19 +138,24 @@ Result<void> ErrorFeedback::quantize(TensorType type, Span2d<const float> in,
   return kquant::quantize(type, in, out, plain);
 }
 
-Result<void> ErrorFeedback::follow_inputs(Span2d<const float> cross, Span2d<float> weights) const {
-  if (cross.rows != cols() || cross.cols != cols() || weights.cols != cols())
+Result<void> ErrorFeedback::follow_inputs(Span2d<const float> change, Span2d<float> weights,
+                                          std::size_t inputs) const {
+  if (change.rows != cols() || change.cols != cols() || weights.cols != cols())
     return fail(
         ErrorCode::kInvalidArgument,
-        fmt::format("error feedback: cross moments {} x {} and weights of {} columns, expected "
-                    "{} of all",
-                    cross.rows, cross.cols, weights.cols, cols()));
+        fmt::format(
+            "error feedback: a change of inputs of {} x {} and weights of {} columns, expected "
+            "{} of all",
+            change.rows, change.cols, weights.cols, cols()));
   const auto n = static_cast<Eigen::Index>(cols());
   Eigen::Map<Floats, 0, Stride> w(weights.data, static_cast<Eigen::Index>(weights.rows), n,
                                   Stride(static_cast<Eigen::Index>(weights.stride)));
-  Floats difference =
-      map(cross) * static_cast<float>(state_->unit) - map({state_->hessian.data(), cols(), cols()});
-  difference.diagonal().array() += static_cast<float>(state_->damping);
+  // Of K columns' regression on T inputs, K / T of what cannot be explained seems explained. The
+  // best share is about 1 - 2 K / T where a third of a change can be explained.
+  const double chance =
+      inputs > 0 ? 2.0 * static_cast<double>(cols()) / static_cast<double>(inputs) : 1;
+  if (chance >= 1) return {};
+  const auto share = static_cast<float>((1 - chance) * state_->unit);
   // H^-1 = R^-T R^-1 with R = M D.
   const Eigen::Map<const Floats> m(state_->factor.data(), n, n);
   const Eigen::Map<const Eigen::VectorXf> d2(state_->importance.data(), n);
@@ -158,12 +163,12 @@ Result<void> ErrorFeedback::follow_inputs(Span2d<const float> cross, Span2d<floa
 #pragma omp parallel for schedule(dynamic)
   for (Eigen::Index first = 0; first < w.rows(); first += kRows) {
     const Eigen::Index rows = std::min(kRows, w.rows() - first);
-    Floats y = w.middleRows(first, rows) * difference;
+    Floats y = w.middleRows(first, rows) * map(change);
     // y H^-1: z (M D)^T = y, then x (M D) = z
     m.triangularView<Eigen::UnitUpper>().transpose().solveInPlace<Eigen::OnTheRight>(y);
     y = y * d2.cwiseInverse().asDiagonal();
     m.triangularView<Eigen::UnitUpper>().solveInPlace<Eigen::OnTheRight>(y);
-    w.middleRows(first, rows) += y;
+    w.middleRows(first, rows) += share * y;
   }
   return {};
 }
