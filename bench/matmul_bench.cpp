@@ -23,6 +23,7 @@
 #include "kquant/dispatch.hpp"
 #include "limits.hpp"
 #include "peer.hpp"
+#include "take_option.hpp"
 #include "weights.hpp"
 
 namespace kquant::bench {
@@ -238,18 +239,6 @@ void add_format(TensorType type, const Sizes& sizes, const std::vector<Peer>& pe
               peer_bench(state, peer, type, repacked, shape, m);
             });
       });
-}
-
-/// Takes "--NAME=VALUE" out of the arguments.
-std::optional<std::string> take_option(int& argc, char** argv, const std::string& name) {
-  const std::string start = "--" + name + "=";
-  for (int i = 1; i < argc; ++i)
-    if (const std::string argument = argv[i]; argument.starts_with(start)) {
-      std::copy(argv + i + 1, argv + argc + 1, argv + i);
-      --argc;
-      return argument.substr(start.size());
-    }
-  return std::nullopt;
 }
 
 /// "4096x4096,14336x4096", or a file with a shape a line (bench/shapes).

@@ -15,8 +15,10 @@ namespace kquant::bench {
 
 class PeerQuantizer {
  public:
-  /// `path` as for dlopen. Errors: kNotFound (no such library), kUnsupported (no such function).
-  static Result<PeerQuantizer> open(const std::string& path) {
+  /// NAME=PATH, or PATH alone, which is as for dlopen. Errors: kNotFound (no such library),
+  /// kUnsupported (no such function).
+  static Result<PeerQuantizer> open(const std::string& text) {
+    const std::string path = text.substr(text.find('=') + 1);  // npos + 1 = 0: all of it
     void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr) return fail(ErrorCode::kNotFound, fmt::format("peer: {}", dlerror()));
     PeerQuantizer peer;

@@ -14,10 +14,10 @@
 #include <optional>
 #include <random>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "bench/peer_quantizer.hpp"
+#include "bench/take_option.hpp"
 #include "kquant/dispatch.hpp"
 #include "kquant/format/all.hpp"
 #include "kquant/quantize.hpp"
@@ -99,29 +99,13 @@ void add_format(TensorType type, const bench::PeerQuantizer* peer) {
   benchmark::RegisterBenchmark(("dequantize/" + format).c_str(), dequantize_rows, type);
 }
 
-/// Takes --peer=NAME=PATH out of the arguments.
-std::string peer_of(int& argc, char** argv) {
-  constexpr std::string_view kOption = "--peer=";
-  std::string path;
-  int kept = 0;
-  for (int i = 0; i < argc; ++i) {
-    const std::string_view text = argv[i];
-    if (text.substr(0, kOption.size()) == kOption)
-      path = text.substr(text.find('=', kOption.size()) + 1);
-    else
-      argv[kept++] = argv[i];
-  }
-  argc = kept;
-  return path;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::string path = peer_of(argc, argv);
+  const auto path = bench::take_option(argc, argv, "peer");
   std::optional<bench::PeerQuantizer> peer;
-  if (!path.empty()) {
-    auto opened = bench::PeerQuantizer::open(path);
+  if (path && !path->empty()) {
+    auto opened = bench::PeerQuantizer::open(*path);
     if (!opened) {
       fmt::print(stderr, "{}\n", opened.error().message);
       return 1;

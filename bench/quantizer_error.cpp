@@ -276,9 +276,7 @@ int main(int argc, char** argv) {
   app.add_option("--golden", golden, "Folder with input.f32 and imatrix.f32");
   app.add_option("--model", models, "FILE.gguf, or FILE.gguf,IMATRIX")->take_all();
   CLI11_PARSE(app, argc, argv);
-  const auto equals = peer_path.find('=');
-  const auto peer =
-      value_of(PeerQuantizer::open(peer_path.substr(equals == std::string::npos ? 0 : equals + 1)));
+  const auto peer = value_of(PeerQuantizer::open(peer_path));
 
   std::vector<Source> sources = {random_source("bell-shaped", rows, false),
                                  random_source("heavy tails", rows, true)};

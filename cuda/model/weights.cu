@@ -98,8 +98,7 @@ std::size_t device_bytes(const Weights& weights) {
   add(weights.embedding);
   if (has_own_output(weights)) add(weights.output);
   for (const LayerWeights& layer : weights.layers)
-    for (const Projection* p : {&layer.qkv, &layer.attn_output, &layer.gate_up, &layer.down})
-      add(*p);
+    for (const Projection* p : layer.projections()) add(*p);
   return bytes;
 }
 

@@ -1,8 +1,5 @@
 #include "kquant/eval/calibrated_quantization.hpp"
 
-#include <fmt/format.h>
-
-#include <algorithm>
 #include <array>
 #include <map>
 #include <memory>
@@ -10,14 +7,12 @@
 #include "eval/input_moments.hpp"
 #include "eval/text_states.hpp"
 #include "kquant/error_feedback.hpp"
+#include "quantize/model_tensors.hpp"
 
 namespace kquant {
 namespace {
 
-constexpr std::size_t kProjections = 4;
-std::array<Projection*, kProjections> projections_of(LayerWeights& layer) {
-  return {&layer.qkv, &layer.attn_output, &layer.gate_up, &layer.down};
-}
+constexpr std::size_t kProjections = LayerWeights::kProjections;
 
 /// A text on its way through a model and its quantized twin, layer by layer:
 ///
@@ -76,7 +71,7 @@ class CalibratedLayers {
         if (targets_.contains(name)) calibrated_[name] = targets_[name];
     };
     for (LayerWeights& layer : model_.weights().layers)
-      for (const Projection* p : projections_of(layer)) take(*p);
+      for (const Projection* p : layer.projections()) take(*p);
     const Weights& w = model_.weights();
     if (w.output.names != w.embedding.names) take(w.output);
   }
@@ -124,7 +119,7 @@ class CalibratedLayers {
     LayerWeights& model = model_.weights().layers[layer_];
     LayerWeights& twin = twin_.weights().layers[layer_];
     const LayerWeights source = model;
-    for (Projection* p : projections_of(model))
+    for (Projection* p : model.projections())
       for (MatrixView& matrix : p->matrices) {
         const auto view = packed.add(matrix);
         if (!view) return fail(view.error());
@@ -135,19 +130,19 @@ class CalibratedLayers {
     auto moments = meet_inputs();
     LayerWeights from = source;
     for (std::size_t p = 0; p < kProjections; ++p) {
-      auto views = quantize(*projections_of(from)[p], moments[p]);
+      auto views = quantize(*from.projections()[p], moments[p]);
       if (!views) return fail(views.error());
       for (std::size_t m = 0; m < views->size(); ++m)
         if ((*views)[m].data) {
           const auto view = packed.add((*views)[m]);
           if (!view) return fail(view.error());
-          projections_of(twin)[p]->matrices[m] = *view;
+          twin.projections()[p]->matrices[m] = *view;
         }
       moments[p] = {};
     }
     y_.run(twin_, cache_, layer_);
     model = twin = source;
-    for (const Projection* p : projections_of(model))
+    for (const Projection* p : model.projections())
       for (const MatrixView& matrix : p->matrices) file_.release({matrix.data, matrix.bytes()});
     ++layer_;
     return {};
@@ -158,7 +153,7 @@ class CalibratedLayers {
     std::array<InputMoments, kProjections> moments;
     std::array<FloatMatrix, kProjections> x, y;
     const auto keep_inputs_of = [&](ForwardPass& pass, std::array<FloatMatrix, kProjections>& in) {
-      const auto projections = projections_of(pass.weights().layers[layer_]);
+      const auto projections = pass.weights().layers[layer_].projections();
       pass.observer = [&in, projections](std::string_view tensor, Span2d<const float> input) {
         for (std::size_t p = 0; p < kProjections; ++p)
           if (projections[p]->names.front() == tensor) in[p].transpose_of(input);
@@ -217,9 +212,7 @@ class CalibratedLayers {
     return views;
   }
 
-  std::string where(const std::string& tensor) const {
-    return fmt::format("{}: tensor '{}'", file_.path().string(), tensor);
-  }
+  std::string where(const std::string& tensor) const { return detail::at_tensor(file_, tensor); }
 
   const gguf::File& file_;
   Windows windows_;

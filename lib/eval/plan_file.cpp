@@ -5,7 +5,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "kquant/base/atomic_file.hpp"
+#include "eval/whole_file.hpp"
 
 namespace kquant {
 
@@ -14,12 +14,8 @@ Result<void> write_plan(const std::filesystem::path& path, const TypePlan& plan,
   nlohmann::ordered_json json = {{"bits_per_weight", bits_per_weight},
                                  {"tensors", nlohmann::ordered_json::object()}};
   for (const auto& [name, type] : plan) json["tensors"][name] = type_info(type).name;
-  auto file = AtomicFile::create(path);
-  if (!file) return fail(file.error());
-  const std::string text =
-      json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
-  if (auto done = file->write(std::as_bytes(std::span(text))); !done) return done;
-  return file->commit();
+  return write_whole(
+      path, json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
 }
 
 Result<TypePlan> read_plan(const std::filesystem::path& path) {

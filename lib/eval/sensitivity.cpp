@@ -9,6 +9,7 @@
 #include "eval/scores.hpp"
 #include "eval/text_states.hpp"
 #include "kquant/quantize.hpp"
+#include "quantize/model_tensors.hpp"
 
 namespace kquant {
 namespace {
@@ -136,8 +137,7 @@ Result<void> measure_divergences(const gguf::File& in, std::string_view text, Ch
     const gguf::Tensor& source = *in.find_tensor(name);
     auto quantized = Quantized::make(
         {source.type, source.rows(), source.cols(), source.data.data()}, choice.type);
-    if (!quantized)
-      return fail(quantized.error(), fmt::format("{}: tensor '{}'", in.path().string(), name));
+    if (!quantized) return fail(quantized.error(), detail::at_tensor(in, name));
     if (rows) std::swap(*rows, quantized->rows);
     if (product) std::swap(*product, quantized->view);
     const double nats = probe.divergence(rows != nullptr);
@@ -161,7 +161,7 @@ Result<void> measure_divergences(const gguf::File& in, std::string_view text, Ch
       !ok)
     return ok;
   for (LayerWeights& layer : w.layers) {
-    for (Projection* p : {&layer.qkv, &layer.attn_output, &layer.gate_up, &layer.down})
+    for (Projection* p : layer.projections())
       for (std::size_t m = 0; m < p->names.size(); ++m)
         if (auto ok = measure(p->names[m], nullptr, &p->matrices[m]); !ok) return ok;
     probe.advance();

@@ -195,7 +195,7 @@ Result<void> pack_weights(const gguf::File& file, Weights& weights) {
   };
   if (auto done = pack(weights.output); !done) return done;
   for (LayerWeights& layer : weights.layers)
-    for (Projection* projection : {&layer.qkv, &layer.attn_output, &layer.gate_up, &layer.down})
+    for (Projection* projection : layer.projections())
       if (auto done = pack(*projection); !done) return done;
   return {};
 }

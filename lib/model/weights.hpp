@@ -1,6 +1,7 @@
 #pragma once
 // The tensors of a model, found by name and checked against the hyper-parameters.
 
+#include <array>
 #include <cstddef>
 #include <string>
 #include <vector>
@@ -27,6 +28,15 @@ struct LayerWeights {
   Projection attn_output;
   Projection gate_up;  ///< gate, then up
   Projection down;
+
+  static constexpr std::size_t kProjections = 4;
+  /// All of them, in the order in which a token meets them.
+  std::array<Projection*, kProjections> projections() {
+    return {&qkv, &attn_output, &gate_up, &down};
+  }
+  std::array<const Projection*, kProjections> projections() const {
+    return {&qkv, &attn_output, &gate_up, &down};
+  }
 };
 
 struct Weights {

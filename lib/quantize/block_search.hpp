@@ -38,10 +38,8 @@ class BlockSearch {
     if constexpr (kDirectScale<F>) nudge();
     best_.scale.store(scale_int_);
     best_.min.store(min_int_);
-    const V scale = best_.super.d * best_.scale;
-    scale.store(scale_);
     (kHasMin ? best_.super.dmin * best_.min : V::zero()).store(min_);
-    inverse_of(scale).store(inverse_);
+    inverse_of(best_.super.d * best_.scale).store(inverse_);
     sub_.down().store(down_);
     (best_.super.d * sub_.up()).store(d_);
     (best_.super.dmin * sub_.up()).store(dmin_);
@@ -89,6 +87,10 @@ class BlockSearch {
     Super super;
     V scale = V::zero(), min = V::zero();  ///< the integers
     V error = V::all(3e38f);               ///< of the block
+    friend Choice select(Mask m, const Choice& x, const Choice& y) {
+      return {select(m, x.super, y.super), select(m, x.scale, y.scale), select(m, x.min, y.min),
+              select(m, x.error, y.error)};
+    }
   };
 
   // ---- the best few d and dmin ----
@@ -212,10 +214,7 @@ class BlockSearch {
   Mask consider(const Super& wish) {
     const Choice choice = choose({stored(wish.d, 0), kHasMin ? stored(wish.dmin, 0) : V::zero()});
     const Mask better = choice.error < best_.error;
-    best_.super = select(better, choice.super, best_.super);
-    best_.scale = select(better, choice.scale, best_.scale);
-    best_.min = select(better, choice.min, best_.min);
-    best_.error = select(better, choice.error, best_.error);
+    best_ = select(better, choice, best_);
     return better;
   }
 
@@ -254,9 +253,9 @@ class BlockSearch {
   Sub sub_;
   Fit<W> fit_;
   Choice best_;
-  // The best choice, lane by lane; scale, min and its inverse in block units.
+  // The best choice, lane by lane; min and the inverse of scale in block units.
   alignas(64) float scale_int_[kLanes], min_int_[kLanes], d_[kLanes], dmin_[kLanes];
-  alignas(64) float scale_[kLanes], min_[kLanes], inverse_[kLanes], down_[kLanes];
+  alignas(64) float min_[kLanes], inverse_[kLanes], down_[kLanes];
 };
 
 }  // namespace kquant::detail

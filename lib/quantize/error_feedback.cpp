@@ -114,8 +114,7 @@ Result<void> ErrorFeedback::quantize(TensorType type, Span2d<const float> in,
   for (std::size_t r = 0; r < in.rows; ++r)
     for (std::size_t k = 0; k < in.cols; ++k)
       if (!std::isfinite(in.row(r)[k]))
-        return fail(ErrorCode::kBadData,
-                    fmt::format("row {}, column {}: {} cannot be quantized", r, k, in.row(r)[k]));
+        return fail(ErrorCode::kBadData, detail::cannot_quantize(r, k, in.row(r)[k]));
   const int threads = options.threads > 0 ? options.threads : omp_get_max_threads();
   const auto encode = [&]<class F>() {
     constexpr std::size_t kRows = detail::FeedbackRows<F>::kRows;

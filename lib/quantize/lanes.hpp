@@ -74,14 +74,6 @@ struct Lanes {
       for (const std::int64_t word : words) all |= word;
       return all != 0;
     }
-    KQ_INLINE friend Mask operator&(Mask a, Mask b) {
-      for (int i = 0; i < kRegisters; ++i) a.at[i] &= b.at[i];
-      return a;
-    }
-    KQ_INLINE friend Mask operator|(Mask a, Mask b) {
-      for (int i = 0; i < kRegisters; ++i) a.at[i] |= b.at[i];
-      return a;
-    }
   };
 
   KQ_INLINE static Lanes load(const float* p) {

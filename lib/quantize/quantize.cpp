@@ -31,40 +31,28 @@ bool all_finite(const float* x, std::size_t n) {
   return bad == 0;
 }
 
-template <class F>
-constexpr int group_size() {
-  if constexpr (PlainFormat<F>)
-    return 1;
-  else
-    return F::kBlock;
-}
-
 /// Plain types and activations: rounded one by one.
 template <class F>
-void encode_plainly(const float* x, std::size_t n, std::byte* out) {
-  for (std::size_t at = 0; at < n; at += group_size<F>()) {
-    if constexpr (PlainFormat<F>) {
-      // The largest finite element instead of an infinity.
-      typename F::Element element = F::element(x[at]);
-      if (!is_finite(F::value(element))) {
-        if constexpr (requires { element.bits; }) --element.bits;
-      }
-      std::memcpy(out, &element, sizeof element);
-      out += sizeof element;
-    } else {
-      const auto block = detail::encode_activations<F>(x + at);
-      std::memcpy(out, &block, sizeof block);
-      out += sizeof block;
-    }
-  }
-}
-
-template <class F>
-bool encode_rows_plainly(const detail::RowsToEncode& in) {
+bool encode_plainly(const detail::RowsToEncode& in) {
   for (std::size_t row = 0; row < in.rows; ++row) {
     const float* x = in.x + row * in.stride;
+    std::byte* out = in.out + row * in.out_stride;
     if (!all_finite(x, in.cols)) return false;
-    encode_plainly<F>(x, in.cols, in.out + row * in.out_stride);
+    if constexpr (PlainFormat<F>) {
+      for (std::size_t k = 0; k < in.cols; ++k, out += sizeof(typename F::Element)) {
+        // The largest finite element instead of an infinity.
+        typename F::Element element = F::element(x[k]);
+        if (!is_finite(F::value(element))) {
+          if constexpr (requires { element.bits; }) --element.bits;
+        }
+        std::memcpy(out, &element, sizeof element);
+      }
+    } else {
+      for (std::size_t k = 0; k < in.cols; k += F::kBlock, out += sizeof(typename F::Block)) {
+        const auto block = detail::encode_activations<F>(x + k);
+        std::memcpy(out, &block, sizeof block);
+      }
+    }
   }
   return true;
 }
@@ -72,7 +60,7 @@ bool encode_rows_plainly(const detail::RowsToEncode& in) {
 detail::EncodeRows encoder_of(TensorType type) {
   if (detail::EncodeRows weights = detail::find_encoder(type)) return weights;
   detail::EncodeRows found = nullptr;
-  const auto take = [&]<class F>() { found = &encode_rows_plainly<F>; };
+  const auto take = [&]<class F>() { found = &encode_plainly<F>; };
   if (!ActivationFormats::visit(type, take)) PlainFormats::visit(type, take);
   return found;
 }
@@ -141,8 +129,8 @@ Result<void> quantize(TensorType type, Span2d<const float> in, std::span<std::by
   const std::size_t bad = encode_all(type, in, out, options);
   if (bad != kNone)
     return fail(ErrorCode::kBadData,
-                fmt::format("row {}, column {}: {} cannot be quantized", bad / in.cols,
-                            bad % in.cols, in.data[bad / in.cols * in.stride + bad % in.cols]));
+                detail::cannot_quantize(bad / in.cols, bad % in.cols,
+                                        in.data[bad / in.cols * in.stride + bad % in.cols]));
   return {};
 }
 

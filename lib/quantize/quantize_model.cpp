@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "quantize/model_tensors.hpp"
+#include "shape_check.hpp"
 
 namespace kquant {
 
@@ -238,8 +239,7 @@ class Converter {
     const auto bad = std::ranges::find_if(values_, [](float x) { return !std::isfinite(x); });
     if (bad == values_.end()) return error;
     const auto at = static_cast<std::size_t>(bad - values_.begin());
-    error.message = fmt::format("row {}, column {}: {} cannot be quantized", first_row + at / cols,
-                                at % cols, *bad);
+    error.message = detail::cannot_quantize(first_row + at / cols, at % cols, *bad);
     return error;
   }
 

@@ -34,6 +34,10 @@ Result<void> check_shape(std::string_view who, TensorType type, std::size_t rows
   return {};
 }
 
+std::string cannot_quantize(std::size_t row, std::size_t column, float value) {
+  return fmt::format("row {}, column {}: {} cannot be quantized", row, column, value);
+}
+
 Result<void> check_options(std::string_view who, std::size_t cols, const QuantizeOptions& options) {
   if (options.threads < 0)
     return fail(ErrorCode::kInvalidArgument, fmt::format("{}: {} threads", who, options.threads));

@@ -10,14 +10,11 @@
 
 using namespace kquant;
 using namespace kquant::cuda;
+using test::size;
 using test::to_device;
 using test::to_host;
 
 namespace {
-
-std::size_t size(int n) {
-  return static_cast<std::size_t>(n);
-}
 
 struct Problem {
   int tokens, first, heads, kv_heads, dim_k, dim_v, window = 0;

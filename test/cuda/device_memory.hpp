@@ -8,6 +8,10 @@
 
 namespace kquant::test {
 
+inline std::size_t size(int n) {
+  return static_cast<std::size_t>(n);
+}
+
 template <class T>
 cuda::Buffer to_device(const cuda::Device& device, const std::vector<T>& values) {
   const std::size_t bytes = values.size() * sizeof(T);

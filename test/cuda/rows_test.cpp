@@ -8,14 +8,11 @@
 
 using namespace kquant;
 using namespace kquant::cuda;
+using test::size;
 using test::to_device;
 using test::to_host;
 
 namespace {
-
-std::size_t size(int n) {
-  return static_cast<std::size_t>(n);
-}
 
 /// Rows of halves whose memory was poisoned.
 struct Halves {

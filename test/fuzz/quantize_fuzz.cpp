@@ -1,4 +1,5 @@
-// Byte 0: type and options; the rest: floats to be quantized, and blocks to be dequantized.
+// Byte 0: type (bits 0-5), effort (bit 6), with an importance (bit 7); the rest: floats to be
+// quantized, and blocks to be dequantized.
 
 #include <algorithm>
 #include <cmath>
@@ -25,14 +26,15 @@ void dequantize_blocks(TensorType type, std::span<const std::byte> bytes) {
   fuzz::require(done.has_value(), "any blocks can be dequantized");
 }
 
-void quantize_floats(TensorType type, bool weighted, std::span<const std::byte> bytes) {
+void quantize_floats(TensorType type, Effort effort, bool weighted,
+                     std::span<const std::byte> bytes) {
   const std::size_t block = type_info(type).block_size;
   std::vector<float> floats(bytes.size() / sizeof(float));
   std::memcpy(floats.data(), bytes.data(), floats.size() * sizeof(float));
   const std::size_t rows = floats.size() >= 4 * block ? 2 : 1;
   const std::size_t cols = floats.size() / rows / block * block;
   if (cols == 0) return;
-  QuantizeOptions options{.importance = {}, .threads = 1};
+  QuantizeOptions options{.importance = {}, .threads = 1, .effort = effort};
   if (weighted) options.importance = std::span(floats).last(cols);
 
   const Span2d<const float> in(floats.data(), rows, cols);
@@ -58,13 +60,14 @@ void quantize_floats(TensorType type, bool weighted, std::span<const std::byte> 
 
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size == 0) return 0;
-  const std::size_t choice = data[0] & 0x7fu;
+  const std::size_t choice = data[0] & 0x3fu;
+  const Effort effort = (data[0] & 0x40u) != 0 ? Effort::kBest : Effort::kFast;
   const bool weighted = (data[0] & 0x80u) != 0;
   const auto types = std::span(detail::kTypes);
   const TensorType type = types[choice % types.size()].type;
   if (!can_quantize(type)) return 0;
   const auto rest = fuzz::as_bytes(data + 1, size - 1);
   dequantize_blocks(type, rest);
-  quantize_floats(type, weighted, rest);
+  quantize_floats(type, effort, weighted, rest);
   return 0;
 }
