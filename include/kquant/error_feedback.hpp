@@ -17,11 +17,13 @@ namespace kquant {
 /// the outputs. docs/quantizer.md explains how.
 class ErrorFeedback {
  public:
-  /// hessian: K x K, symmetric, in any unit. `damping` times the mean of its diagonal is added to
-  /// the diagonal: what the text did not show is not free to change. Memory: two K x K matrices of
-  /// floats, and one of doubles while it runs. Errors: kInvalidArgument (not square), kBadData (not
-  /// finite, a negative diagonal).
-  static Result<ErrorFeedback> prepare(Span2d<const float> hessian, double damping = 0.02);
+  /// hessian: K x K, symmetric, in any unit. Few inputs let columns seem related by chance: what is
+  /// off the diagonal is taken times 1 - shrinkage; nothing of it is left at 1, where H is an
+  /// importance matrix. A hundredth of the mean of its diagonal is added to the diagonal: what the
+  /// text did not show is not free to change. Memory: two K x K matrices of floats, and one of
+  /// doubles while it runs. Errors: kInvalidArgument (not square, a shrinkage outside of 0 .. 1),
+  /// kBadData (not finite, a negative diagonal).
+  static Result<ErrorFeedback> prepare(Span2d<const float> hessian, double shrinkage = 0);
 
   ErrorFeedback(ErrorFeedback&&) noexcept;
   ErrorFeedback& operator=(ErrorFeedback&&) noexcept;
@@ -34,23 +36,30 @@ class ErrorFeedback {
   Result<void> quantize(TensorType type, Span2d<const float> in, std::span<std::byte> out,
                         const QuantizeOptions& options = {}) const;
 
-  /// Changes weights w so that on the inputs y that H is of they answer as w did on inputs x:
-  /// w += share w D H^-1, with D = sum (x - y) y^T, K x K in the Hessian's unit. (So a matrix makes
-  /// up for what quantized layers before it do to its inputs.) The share falls from 1 to 0 as the
-  /// number of inputs falls to 2 K, because few inputs are explained by chance. Errors:
-  /// kInvalidArgument (shapes).
-  Result<void> follow_inputs(Span2d<const float> change, Span2d<float> weights,
-                             std::size_t inputs) const;
-
-  /// sum (a - b) H (a - b)^T over rows, where H has the damping added and is scaled to a mean
-  /// diagonal of 1 before. Errors: kInvalidArgument (shapes).
-  Result<double> error(Span2d<const float> a, Span2d<const float> b) const;
-
   struct State;
 
  private:
   explicit ErrorFeedback(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
+
+/// sum (a - b) H (a - b)^T over rows: the squared error of the outputs. Errors: kInvalidArgument
+/// (shapes).
+Result<double> product_error(Span2d<const float> hessian, Span2d<const float> a,
+                             Span2d<const float> b);
+
+/// Rows that are to become blocks of a type.
+struct FeedbackSample {
+  TensorType type;
+  Span2d<const float> rows;
+};
+
+/// The shrinkage with which error feedback for one part of the inputs of a text makes the least
+/// product_error() for another part, `held_out`, summed over samples of what meets these inputs: 1
+/// where the text tells no more than an importance matrix. Errors: those of prepare(), quantize()
+/// and product_error().
+Result<double> choose_shrinkage(Span2d<const float> hessian, Span2d<const float> held_out,
+                                std::span<const FeedbackSample> samples,
+                                const QuantizeOptions& options = {});
 
 }  // namespace kquant

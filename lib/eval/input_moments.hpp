@@ -32,74 +32,68 @@ struct FloatMatrix {
   }
 };
 
-/// Sums over tokens of y y^T and of (x - y) y^T, where x is what a matrix of the model meets and y
-/// what it meets in the quantized model instead. In some layers a few tokens, the first of a text
-/// before all, are a thousand times as long as others, and what follows is a norm, or a sum that
-/// they are as large in: no token counts as longer than three times the median.
+/// Sum over tokens of x x^T, where x is what a matrix meets. In some layers a few tokens, the first
+/// of a text before all, are a thousand times as long as others, and what follows is a norm, or a
+/// sum that they are as large in: no token counts as longer than three times the median.
 class InputMoments {
  public:
-  /// K x tokens each; changed.
-  void add(FloatMatrix& x, FloatMatrix& y) {
-    shorten(x, y);
+  /// tokens x K
+  void add(Span2d<const float> tokens) {
+    if (tokens.rows == 0) return;
+    x_.transpose_of(tokens);
+    shorten();
+    if (sum_.rows == 0) sum_.resize(x_.rows, x_.rows);
     // Of a symmetric sum the lower half is enough.
     constexpr std::size_t kRows = 256;
-    for (std::size_t first = 0; first < y.rows; first += kRows) {
-      const std::size_t last = std::min(first + kRows, y.rows);
-      add(y, first, last, y, last, own_);
-    }
-    for (std::size_t i = 0; i < x.values.size(); ++i) x.values[i] -= y.values[i];
-    add(x, 0, x.rows, y, y.rows, change_);
-    tokens_ += y.cols;
+    for (std::size_t first = 0; first < x_.rows; first += kRows)
+      add_rows(first, std::min(first + kRows, x_.rows));
   }
-  std::size_t tokens() const { return tokens_; }
-  Span2d<const float> own() {
-    for (std::size_t i = 0; i < own_.rows; ++i)
-      for (std::size_t k = i + 1; k < own_.cols; ++k)
-        own_.values[i * own_.cols + k] = own_.values[k * own_.cols + i];
-    return own_.view();
+  void add(const InputMoments& other) {
+    if (sum_.rows == 0) sum_.resize(other.sum_.rows, other.sum_.cols);
+    for (std::size_t i = 0; i < other.sum_.values.size(); ++i)
+      sum_.values[i] += other.sum_.values[i];
   }
-  Span2d<const float> change() { return change_.view(); }
+  Span2d<const float> sum() {
+    for (std::size_t i = 0; i < sum_.rows; ++i)
+      for (std::size_t k = i + 1; k < sum_.cols; ++k)
+        sum_.values[i * sum_.cols + k] = sum_.values[k * sum_.cols + i];
+    return sum_.view();
+  }
 
  private:
-  static void shorten(FloatMatrix& x, FloatMatrix& y) {
-    std::vector<float> lengths(y.cols);
+  void shorten() {
+    std::vector<float> lengths(x_.cols);
 #pragma omp parallel for
-    for (std::size_t t = 0; t < y.cols; ++t) {
+    for (std::size_t t = 0; t < x_.cols; ++t) {
       double square = 0;
-      for (std::size_t k = 0; k < y.rows; ++k)
-        square += double{y.values[k * y.cols + t]} * double{y.values[k * y.cols + t]};
+      for (std::size_t k = 0; k < x_.rows; ++k)
+        square += double{x_.values[k * x_.cols + t]} * double{x_.values[k * x_.cols + t]};
       lengths[t] = static_cast<float>(std::sqrt(square));
     }
     std::vector<float> sorted = lengths;
     const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
     std::nth_element(sorted.begin(), middle, sorted.end());
     const float most = 3 * *middle;
-    for (std::size_t t = 0; t < y.cols; ++t) {
+    for (std::size_t t = 0; t < x_.cols; ++t) {
       if (!(lengths[t] > most)) continue;
-      for (std::size_t k = 0; k < y.rows; ++k) {
-        x.values[k * y.cols + t] *= most / lengths[t];
-        y.values[k * y.cols + t] *= most / lengths[t];
-      }
+      for (std::size_t k = 0; k < x_.rows; ++k) x_.values[k * x_.cols + t] *= most / lengths[t];
     }
   }
 
-  /// Rows [first, last) of sum += a b^T, of which the leading `cols` columns.
-  void add(FloatMatrix& a, std::size_t first, std::size_t last, FloatMatrix& b, std::size_t cols,
-           FloatMatrix& sum) {
-    if (sum.rows == 0) sum.resize(a.rows, b.rows);
-    product_.resize(last - first, cols);
+  /// Rows [first, last) of sum += x x^T, left of the diagonal and a little more.
+  void add_rows(std::size_t first, std::size_t last) {
+    product_.resize(last - first, last);
     // matmul() gives the same on every ISA, for any number of threads.
-    matmul({TensorType::F32, cols, b.cols, reinterpret_cast<const std::byte*>(b.values.data())},
-           a.view().middle_rows(first, last - first), product_.view(), workspace_);
+    matmul({TensorType::F32, last, x_.cols, reinterpret_cast<const std::byte*>(x_.values.data())},
+           x_.view().middle_rows(first, last - first), product_.view(), workspace_);
 #pragma omp parallel for
     for (std::size_t i = 0; i < last - first; ++i)
-      for (std::size_t k = 0; k < cols; ++k)
-        sum.values[(first + i) * sum.cols + k] += product_.values[i * cols + k];
+      for (std::size_t k = 0; k < last; ++k)
+        sum_.values[(first + i) * sum_.cols + k] += product_.values[i * last + k];
   }
 
-  FloatMatrix own_, change_, product_;
+  FloatMatrix x_, sum_, product_;
   MatmulWorkspace workspace_;
-  std::size_t tokens_ = 0;
 };
 
 }  // namespace kquant

@@ -7,6 +7,7 @@
 #include <Eigen/Cholesky>
 #include <Eigen/Core>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "feedback_rows.hpp"
@@ -22,6 +23,9 @@ const bool kSameEverywhere = [] {
   Eigen::setCpuCacheSizes(32 << 10, 512 << 10, 2 << 20);
   return true;
 }();
+
+constexpr double kDamping = 0.01;
+constexpr double kShrinkages[] = {0, 0.1, 0.3, 1};
 
 using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using Floats = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -44,7 +48,6 @@ void detail::add_product(Span2d<const float> a, Span2d<const float> b, Span2d<fl
 struct ErrorFeedback::State {
   std::size_t cols = 0;
   std::vector<float> hessian, factor, importance;
-  double damping = 0, unit = 1;  ///< H is the given one times `unit`, and `damping` on its diagonal
 
   detail::FeedbackMatrices matrices() const {
     return {cols, hessian.data(), factor.data(), importance.data()};
@@ -60,12 +63,15 @@ std::size_t ErrorFeedback::cols() const {
   return state_->cols;
 }
 
-Result<ErrorFeedback> ErrorFeedback::prepare(Span2d<const float> hessian, double damping) {
+Result<ErrorFeedback> ErrorFeedback::prepare(Span2d<const float> hessian, double shrinkage) {
   const std::size_t n = hessian.cols;
   if (n == 0 || hessian.rows != n)
     return fail(ErrorCode::kInvalidArgument,
                 fmt::format("error feedback: a Hessian of {} x {}, expected a square one",
                             hessian.rows, n));
+  if (!(shrinkage >= 0 && shrinkage <= 1))
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("error feedback: a shrinkage of {}, expected 0 to 1", shrinkage));
   Matrix h = map(hessian).cast<double>();
   const double trace = h.diagonal().sum();
   if (!h.allFinite() || !(h.diagonal().minCoeff() >= 0))
@@ -73,13 +79,13 @@ Result<ErrorFeedback> ErrorFeedback::prepare(Span2d<const float> hessian, double
         ErrorCode::kBadData,
         "error feedback: the Hessian has numbers that are not finite, or a negative diagonal");
   // Inputs that are always zero: all errors cost the same.
-  h *= trace > 0 ? static_cast<double>(n) / trace : 0.0;
-  h.diagonal().array() += trace > 0 ? damping : 1.0;
+  const Eigen::VectorXd diagonal = h.diagonal();
+  const double unit = trace > 0 ? static_cast<double>(n) / trace : 0.0;
+  h *= unit * (1 - shrinkage);
+  h.diagonal() = (unit * diagonal).array() + (trace > 0 ? kDamping : 1.0);
 
   auto state = std::make_unique<State>();
   state->cols = n;
-  state->damping = trace > 0 ? damping : 1.0;
-  state->unit = trace > 0 ? static_cast<double>(n) / trace : 0.0;
   state->hessian.resize(n * n);
   state->factor.resize(n * n);
   state->importance.resize(n);
@@ -137,56 +143,52 @@ Result<void> ErrorFeedback::quantize(TensorType type, Span2d<const float> in,
   return kquant::quantize(type, in, out, plain);
 }
 
-Result<void> ErrorFeedback::follow_inputs(Span2d<const float> change, Span2d<float> weights,
-                                          std::size_t inputs) const {
-  if (change.rows != cols() || change.cols != cols() || weights.cols != cols())
-    return fail(
-        ErrorCode::kInvalidArgument,
-        fmt::format(
-            "error feedback: a change of inputs of {} x {} and weights of {} columns, expected "
-            "{} of all",
-            change.rows, change.cols, weights.cols, cols()));
-  const auto n = static_cast<Eigen::Index>(cols());
-  Eigen::Map<Floats, 0, Stride> w(weights.data, static_cast<Eigen::Index>(weights.rows), n,
-                                  Stride(static_cast<Eigen::Index>(weights.stride)));
-  // Of K columns' regression on T inputs, K / T of what cannot be explained seems explained. The
-  // best share is about 1 - 2 K / T where a third of a change can be explained.
-  const double chance =
-      inputs > 0 ? 2.0 * static_cast<double>(cols()) / static_cast<double>(inputs) : 1;
-  if (chance >= 1) return {};
-  const auto share = static_cast<float>((1 - chance) * state_->unit);
-  // H^-1 = R^-T R^-1 with R = M D.
-  const Eigen::Map<const Floats> m(state_->factor.data(), n, n);
-  const Eigen::Map<const Eigen::VectorXf> d2(state_->importance.data(), n);
-  constexpr Eigen::Index kRows = 64;
-#pragma omp parallel for schedule(dynamic)
-  for (Eigen::Index first = 0; first < w.rows(); first += kRows) {
-    const Eigen::Index rows = std::min(kRows, w.rows() - first);
-    Floats y = w.middleRows(first, rows) * map(change);
-    // y H^-1: z (M D)^T = y, then x (M D) = z
-    m.triangularView<Eigen::UnitUpper>().transpose().solveInPlace<Eigen::OnTheRight>(y);
-    y = y * d2.cwiseInverse().asDiagonal();
-    m.triangularView<Eigen::UnitUpper>().solveInPlace<Eigen::OnTheRight>(y);
-    w.middleRows(first, rows) += share * y;
-  }
-  return {};
-}
-
-Result<double> ErrorFeedback::error(Span2d<const float> a, Span2d<const float> b) const {
-  if (a.cols != cols() || b.cols != cols() || a.rows != b.rows)
-    return fail(
-        ErrorCode::kInvalidArgument,
-        fmt::format("error feedback: {} x {} and {} x {}, expected two matrices of {} columns",
-                    a.rows, a.cols, b.rows, b.cols, cols()));
-  const auto h = map({state_->hessian.data(), cols(), cols()});
+Result<double> product_error(Span2d<const float> hessian, Span2d<const float> a,
+                             Span2d<const float> b) {
+  if (hessian.rows != hessian.cols || a.cols != hessian.cols || b.cols != a.cols ||
+      b.rows != a.rows)
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("error of products: {} x {} and {} x {} for a Hessian of {} x {}, "
+                            "expected two matrices of its columns",
+                            a.rows, a.cols, b.rows, b.cols, hessian.rows, hessian.cols));
   double sum = 0;
   constexpr std::size_t kRows = 64;
   for (std::size_t first = 0; first < a.rows; first += kRows) {
     const std::size_t n = std::min(kRows, a.rows - first);
     const Floats e = map(a.middle_rows(first, n)) - map(b.middle_rows(first, n));
-    sum += (e * h).cwiseProduct(e).cast<double>().sum();
+    sum += (e * map(hessian)).cwiseProduct(e).cast<double>().sum();
   }
   return sum;
+}
+
+Result<double> choose_shrinkage(Span2d<const float> hessian, Span2d<const float> held_out,
+                                std::span<const FeedbackSample> samples,
+                                const QuantizeOptions& options) {
+  double best = 1, least = std::numeric_limits<double>::infinity();
+  std::vector<std::byte> packed;
+  std::vector<float> blocks;
+  for (const double shrinkage : kShrinkages) {
+    const auto feedback = ErrorFeedback::prepare(hessian, shrinkage);
+    if (!feedback) return fail(feedback.error());
+    double error = 0;
+    for (const FeedbackSample& sample : samples) {
+      const std::size_t rows = sample.rows.rows, cols = sample.rows.cols;
+      packed.resize(rows * row_bytes(sample.type, cols));
+      blocks.resize(rows * cols);
+      const Span2d<float> out(blocks.data(), rows, cols);
+      auto ok = feedback->quantize(sample.type, sample.rows, packed, options);
+      if (ok) ok = dequantize(sample.type, packed, out);
+      if (!ok) return fail(ok.error());
+      const auto more = product_error(held_out, sample.rows, out);
+      if (!more) return more;
+      error += *more;
+    }
+    if (error < least) {
+      least = error;
+      best = shrinkage;
+    }
+  }
+  return best;
 }
 
 }  // namespace kquant
