@@ -17,13 +17,13 @@ namespace kquant {
 /// the outputs. docs/quantizer.md explains how.
 class ErrorFeedback {
  public:
-  /// hessian: K x K, symmetric, in any unit. Few inputs let columns seem related by chance: what is
-  /// off the diagonal is taken times 1 - shrinkage; nothing of it is left at 1, where H is an
-  /// importance matrix. A hundredth of the mean of its diagonal is added to the diagonal: what the
-  /// text did not show is not free to change. Memory: two K x K matrices of floats, and one of
-  /// doubles while it runs. Errors: kInvalidArgument (not square, a shrinkage outside of 0 .. 1),
-  /// kBadData (not finite, a negative diagonal).
-  static Result<ErrorFeedback> prepare(Span2d<const float> hessian, double shrinkage = 0);
+  /// hessian: K x K, symmetric, in any unit; a sum over so many inputs. Few inputs make columns seem
+  /// related by chance: what is off the diagonal is taken times 1 - K / inputs, so that nothing of it
+  /// is left below K inputs, where H is an importance matrix. A fiftieth of the mean of the diagonal
+  /// is added to it: what the text did not show is not free to change. Memory: two K x K matrices of
+  /// floats, and one of doubles while it runs. Errors: kInvalidArgument (not square), kBadData (not
+  /// finite, a negative diagonal).
+  static Result<ErrorFeedback> prepare(Span2d<const float> hessian, std::size_t inputs);
 
   ErrorFeedback(ErrorFeedback&&) noexcept;
   ErrorFeedback& operator=(ErrorFeedback&&) noexcept;
@@ -47,19 +47,5 @@ class ErrorFeedback {
 /// (shapes).
 Result<double> product_error(Span2d<const float> hessian, Span2d<const float> a,
                              Span2d<const float> b);
-
-/// Rows that are to become blocks of a type.
-struct FeedbackSample {
-  TensorType type;
-  Span2d<const float> rows;
-};
-
-/// The shrinkage with which error feedback for one part of the inputs of a text makes the least
-/// product_error() for another part, `held_out`, summed over samples of what meets these inputs: 1
-/// where the text tells no more than an importance matrix. Errors: those of prepare(), quantize()
-/// and product_error().
-Result<double> choose_shrinkage(Span2d<const float> hessian, Span2d<const float> held_out,
-                                std::span<const FeedbackSample> samples,
-                                const QuantizeOptions& options = {});
 
 }  // namespace kquant

@@ -15,11 +15,6 @@ namespace {
 
 constexpr std::size_t kProjections = LayerWeights::kProjections;
 
-/// The last eighth of the text: what error feedback for the rest of it is judged by.
-constexpr std::size_t kHeldOut = 8;
-/// Rows of a matrix that are judged.
-constexpr std::size_t kSampleRows = 32;
-
 /// A text on its way through a model, layer by layer:
 ///
 ///     x --> layer i --> x
@@ -122,52 +117,34 @@ class CalibratedLayers {
                                [&](const auto& name) { return calibrated_.contains(name); });
   }
 
-  struct Moments {
-    InputMoments fitted, held_out;
-  };
-
-  /// Of window i.
-  void add(std::size_t i, Span2d<const float> inputs, Moments& to) const {
-    const std::size_t all = windows_.count() * windows_.context(), begin = i * windows_.context();
-    const std::size_t last = std::max(all - all / kHeldOut, begin) - begin;
-    const std::size_t fitted = std::min(last, inputs.rows);
-    to.fitted.add(inputs.middle_rows(0, fitted));
-    to.held_out.add(inputs.middle_rows(fitted, inputs.rows - fitted));
-  }
-
   /// Takes x through the layer.
-  std::array<Moments, kProjections> meet_inputs() {
-    std::array<Moments, kProjections> moments;
+  std::array<InputMoments, kProjections> meet_inputs() {
+    std::array<InputMoments, kProjections> moments;
     const auto projections = model_.weights().layers[layer_].projections();
-    for (std::size_t i = 0; i < windows_.count(); ++i) {
-      model_.observer = [&](std::string_view tensor, Span2d<const float> inputs) {
-        for (std::size_t p = 0; p < kProjections; ++p)
-          if (projections[p]->names.front() == tensor && is_calibrated(*projections[p]))
-            add(i, inputs, moments[p]);
-      };
-      x_.run(model_, cache_, layer_, i);
-    }
+    model_.observer = [&](std::string_view tensor, Span2d<const float> inputs) {
+      for (std::size_t p = 0; p < kProjections; ++p)
+        if (projections[p]->names.front() == tensor && is_calibrated(*projections[p]))
+          moments[p].add(inputs);
+    };
+    x_.run(model_, cache_, layer_);
     model_.observer = {};
     return moments;
   }
 
   Result<void> output() {
-    Moments moments;
+    InputMoments moments;
     FloatMatrix hidden;
     for (std::size_t i = 0; i < windows_.count(); ++i) {
       hidden.resize(windows_.context(), x_.window(i).cols);
       model_.finish(x_.window(i), hidden.view());
-      add(i, hidden.view(), moments);
+      moments.add(hidden.view());
     }
     return quantize(model_.weights().output, moments);
   }
 
   /// The packed rows of a projection's matrices are kept in done_.
-  Result<void> quantize(const Projection& projection, Moments& moments) {
-    const auto shrinkage = find_shrinkage(projection, moments);
-    if (!shrinkage) return fail(shrinkage.error(), where(projection.names.front()));
-    moments.fitted.add(moments.held_out);
-    const auto feedback = ErrorFeedback::prepare(moments.fitted.sum(), *shrinkage);
+  Result<void> quantize(const Projection& projection, InputMoments& moments) {
+    const auto feedback = ErrorFeedback::prepare(moments.sum(), moments.tokens());
     if (!feedback) return fail(feedback.error(), where(projection.names.front()));
     for (std::size_t m = 0; m < projection.matrices.size(); ++m) {
       const std::string& name = projection.names[m];
@@ -175,38 +152,13 @@ class CalibratedLayers {
       if (target == calibrated_.end()) continue;
       const MatrixView& source = projection.matrices[m];
       FloatMatrix w;
-      auto ok = read_rows(source, 1, w);
+      w.resize(source.rows, source.cols);
       std::vector<std::byte> bytes(source.rows * row_bytes(target->second, source.cols));
+      auto ok = dequantize(source.type, {source.data, source.bytes()}, w.view());
       if (ok) ok = feedback->quantize(target->second, w.view(), bytes, options_);
       if (!ok) return fail(ok.error(), where(name));
       done_[name] = std::move(bytes);
     }
-    return {};
-  }
-
-  Result<double> find_shrinkage(const Projection& projection, Moments& moments) {
-    std::vector<FloatMatrix> rows(projection.matrices.size());
-    std::vector<FeedbackSample> samples;
-    for (std::size_t m = 0; m < rows.size(); ++m) {
-      const auto target = calibrated_.find(projection.names[m]);
-      if (target == calibrated_.end()) continue;
-      const MatrixView& source = projection.matrices[m];
-      const std::size_t step = (source.rows + kSampleRows - 1) / kSampleRows;
-      if (auto ok = read_rows(source, step, rows[m]); !ok) return fail(ok.error());
-      samples.push_back({target->second, rows[m].view()});
-    }
-    return choose_shrinkage(moments.fitted.sum(), moments.held_out.sum(), samples, options_);
-  }
-
-  /// Each `step`-th row.
-  static Result<void> read_rows(const MatrixView& matrix, std::size_t step, FloatMatrix& rows) {
-    rows.resize((matrix.rows + step - 1) / step, matrix.cols);
-    const std::size_t bytes = matrix.bytes() / matrix.rows;
-    for (std::size_t r = 0; r < rows.rows; ++r)
-      if (auto ok = dequantize(matrix.type, {matrix.data + r * step * bytes, bytes},
-                               rows.view().middle_rows(r, 1));
-          !ok)
-        return ok;
     return {};
   }
 

@@ -39,7 +39,6 @@ class InputMoments {
  public:
   /// tokens x K
   void add(Span2d<const float> tokens) {
-    if (tokens.rows == 0) return;
     x_.transpose_of(tokens);
     shorten();
     if (sum_.rows == 0) sum_.resize(x_.rows, x_.rows);
@@ -47,12 +46,10 @@ class InputMoments {
     constexpr std::size_t kRows = 256;
     for (std::size_t first = 0; first < x_.rows; first += kRows)
       add_rows(first, std::min(first + kRows, x_.rows));
+    tokens_ += tokens.rows;
   }
-  void add(const InputMoments& other) {
-    if (sum_.rows == 0) sum_.resize(other.sum_.rows, other.sum_.cols);
-    for (std::size_t i = 0; i < other.sum_.values.size(); ++i)
-      sum_.values[i] += other.sum_.values[i];
-  }
+  /// Of how many tokens.
+  std::size_t tokens() const { return tokens_; }
   Span2d<const float> sum() {
     for (std::size_t i = 0; i < sum_.rows; ++i)
       for (std::size_t k = i + 1; k < sum_.cols; ++k)
@@ -94,6 +91,7 @@ class InputMoments {
 
   FloatMatrix x_, sum_, product_;
   MatmulWorkspace workspace_;
+  std::size_t tokens_ = 0;
 };
 
 }  // namespace kquant

@@ -7,7 +7,6 @@
 #include <Eigen/Cholesky>
 #include <Eigen/Core>
 #include <cmath>
-#include <limits>
 #include <vector>
 
 #include "feedback_rows.hpp"
@@ -24,8 +23,7 @@ const bool kSameEverywhere = [] {
   return true;
 }();
 
-constexpr double kDamping = 0.01;
-constexpr double kShrinkages[] = {0, 0.1, 0.3, 1};
+constexpr double kDamping = 0.02;  ///< of the mean of the diagonal
 
 using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using Floats = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -63,15 +61,12 @@ std::size_t ErrorFeedback::cols() const {
   return state_->cols;
 }
 
-Result<ErrorFeedback> ErrorFeedback::prepare(Span2d<const float> hessian, double shrinkage) {
+Result<ErrorFeedback> ErrorFeedback::prepare(Span2d<const float> hessian, std::size_t inputs) {
   const std::size_t n = hessian.cols;
   if (n == 0 || hessian.rows != n)
     return fail(ErrorCode::kInvalidArgument,
                 fmt::format("error feedback: a Hessian of {} x {}, expected a square one",
                             hessian.rows, n));
-  if (!(shrinkage >= 0 && shrinkage <= 1))
-    return fail(ErrorCode::kInvalidArgument,
-                fmt::format("error feedback: a shrinkage of {}, expected 0 to 1", shrinkage));
   Matrix h = map(hessian).cast<double>();
   const double trace = h.diagonal().sum();
   if (!h.allFinite() || !(h.diagonal().minCoeff() >= 0))
@@ -79,10 +74,13 @@ Result<ErrorFeedback> ErrorFeedback::prepare(Span2d<const float> hessian, double
         ErrorCode::kBadData,
         "error feedback: the Hessian has numbers that are not finite, or a negative diagonal");
   // Inputs that are always zero: all errors cost the same.
-  const Eigen::VectorXd diagonal = h.diagonal();
   const double unit = trace > 0 ? static_cast<double>(n) / trace : 0.0;
-  h *= unit * (1 - shrinkage);
-  h.diagonal() = (unit * diagonal).array() + (trace > 0 ? kDamping : 1.0);
+  const double damping = trace > 0 ? kDamping : 1.0;
+  const double shared =
+      inputs > n ? 1 - static_cast<double>(n) / static_cast<double>(inputs) : 0.0;
+  const Eigen::VectorXd diagonal = unit * h.diagonal();
+  h *= unit * shared;
+  h.diagonal() = diagonal.array() + damping;
 
   auto state = std::make_unique<State>();
   state->cols = n;
@@ -159,36 +157,6 @@ Result<double> product_error(Span2d<const float> hessian, Span2d<const float> a,
     sum += (e * map(hessian)).cwiseProduct(e).cast<double>().sum();
   }
   return sum;
-}
-
-Result<double> choose_shrinkage(Span2d<const float> hessian, Span2d<const float> held_out,
-                                std::span<const FeedbackSample> samples,
-                                const QuantizeOptions& options) {
-  double best = 1, least = std::numeric_limits<double>::infinity();
-  std::vector<std::byte> packed;
-  std::vector<float> blocks;
-  for (const double shrinkage : kShrinkages) {
-    const auto feedback = ErrorFeedback::prepare(hessian, shrinkage);
-    if (!feedback) return fail(feedback.error());
-    double error = 0;
-    for (const FeedbackSample& sample : samples) {
-      const std::size_t rows = sample.rows.rows, cols = sample.rows.cols;
-      packed.resize(rows * row_bytes(sample.type, cols));
-      blocks.resize(rows * cols);
-      const Span2d<float> out(blocks.data(), rows, cols);
-      auto ok = feedback->quantize(sample.type, sample.rows, packed, options);
-      if (ok) ok = dequantize(sample.type, packed, out);
-      if (!ok) return fail(ok.error());
-      const auto more = product_error(held_out, sample.rows, out);
-      if (!more) return more;
-      error += *more;
-    }
-    if (error < least) {
-      least = error;
-      best = shrinkage;
-    }
-  }
-  return best;
 }
 
 }  // namespace kquant
