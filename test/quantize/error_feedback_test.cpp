@@ -118,7 +118,7 @@ TEST_CASE("error feedback: on another text never much worse than an importance m
       };
       // Below a column's worth of inputs, H is its diagonal.
       const double importance = answers(0);
-      CHECK(answers(tokens) < 1.05 * importance);
+      CHECK(answers(tokens) < 1.1 * importance);
       if (tokens < kCols) {
         CHECK(answers(tokens) == importance);
         // Taken at their word, a few inputs would do harm.
