@@ -76,8 +76,7 @@ Result<ErrorFeedback> ErrorFeedback::prepare(Span2d<const float> hessian, std::s
   // Inputs that are always zero: all errors cost the same.
   const double unit = trace > 0 ? static_cast<double>(n) / trace : 0.0;
   const double damping = trace > 0 ? kDamping : 1.0;
-  const double shared =
-      inputs > n ? 1 - static_cast<double>(n) / static_cast<double>(inputs) : 0.0;
+  const double shared = inputs > n ? 1 - static_cast<double>(n) / static_cast<double>(inputs) : 0.0;
   const Eigen::VectorXd diagonal = unit * h.diagonal();
   h *= unit * shared;
   h.diagonal() = diagonal.array() + damping;
