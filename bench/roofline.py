@@ -14,7 +14,7 @@ import math
 from collections import defaultdict
 from xml.sax.saxutils import escape
 
-from table import ORDER, is_peer, load, median_limit
+from table import ORDER, is_peer, load, median_of
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 960, 520, 76, 150, 64, 66
 # Okabe and Ito's colours, which differ for colour-blind readers too; the last ones are repeated lighter.
@@ -117,7 +117,7 @@ def main():
     formats = args.formats.split()
     title = f"{args.shape.replace('x', ' x ')} weights, {args.isa}, {args.threads} thread" + "s" * (args.threads > 1)
     print(draw(curves(own, formats), curves([r for r in records if is_peer(r) and r["by"] == f"peer:{args.peer}"], formats),
-               args.peer, median_limit(own, "read_limit") / 1e9, median_limit(own, "multiply_limit") / 1e9, title))
+               args.peer, median_of(own, "read_limit") / 1e9, median_of(own, "multiply_limit") / 1e9, title))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
   bench/table.py RESULTS.json... [--shape 4096x4096] [--isa avx512vnni] [--layout packed]
       [--against NAME] [--errors] [--json OUT.json]
 
-Of repetitions the median counts. One row of X (M = 1) is bound by memory: GB/s of weights and the share
+Of repetitions the median counts, and of several runs of the same product the median of theirs. One row of X (M = 1) is bound by memory: GB/s of weights and the share
 of the read probe, the better of a plain and a prefetched read by as many threads. More rows: GOP/s (2 a
 product) and the share of what as many threads multiply in registers with the same instructions. Then how
 many times as fast as the best of the peers (--against: of this one), whose rates are in a table below.
@@ -18,8 +18,8 @@ from collections import defaultdict
 ORDER = ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "F32", "F16", "BF16"]
 
 
-def load(paths):
-    """One record a product: threads, shape, format, by (ISA or peer:NAME), layout, m, weights (B/s), ops (1/s),
+def runs_of(paths):
+    """One record a product and run: threads, shape, format, by (ISA or peer:NAME), layout, m, weights (B/s), ops (1/s),
     error, and the limits of the run that measured it (bytes/s, 1/s)."""
     records = []
     for path in paths:
@@ -49,6 +49,15 @@ def load(paths):
     return records
 
 
+def load(paths):
+    """One record a product: the medians of its runs."""
+    rounds = defaultdict(list)
+    for r in runs_of(paths):
+        rounds[r["threads"], r["shape"], r["format"], r["by"], r["layout"], r["m"]].append(r)
+    figures = ("weights", "ops", "error", "read_limit", "multiply_limit")
+    return [runs[0] | {f: median_of(runs, f) for f in figures} for runs in rounds.values()]
+
+
 def is_peer(r):
     return r["by"].startswith("peer:")
 
@@ -68,8 +77,8 @@ def text(r):
     return f"{r['ops'] / 1e9:.0f}"
 
 
-def median_limit(records, key):
-    values = [r[key] for r in records if r[key]]
+def median_of(records, key):
+    values = [r[key] for r in records if r[key] is not None]
     return statistics.median(values) if values else None
 
 
@@ -95,9 +104,9 @@ def print_part(records, against, errors):
     peers = [r for r in records if is_peer(r)]
     columns = sorted({r["m"] for r in records})
     first = records[0]
-    limits = [f"read {median_limit(records, 'read_limit') / 1e9:.1f} GB/s"]
+    limits = [f"read {median_of(records, 'read_limit') / 1e9:.1f} GB/s"]
     for isa in sorted({r["by"] for r in ours}):
-        if peak := median_limit([r for r in ours if r["by"] == isa], "multiply_limit"):
+        if peak := median_of([r for r in ours if r["by"] == isa], "multiply_limit"):
             limits.append(f"multiply {peak / 1e9:.0f} GOP/s ({isa})")
     print(f"### {first['shape'].replace('x', ' x ')}, threads: {first['threads']}\n")
     print("Limits: " + ", ".join(limits) + ".\n")

@@ -196,13 +196,6 @@ void scale(float* x, std::size_t n, float factor) noexcept {
 }
 
 template <class Isa>
-void halves_of(const float* x, std::size_t n, Half* out) noexcept {
-  std::size_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) Isa::store_half(Isa::load(x + i), out + i);
-  for (; i < n; ++i) out[i] = to_half(x[i]);
-}
-
-template <class Isa>
 constexpr FloatOps float_ops() {
   return {.rms_norm = rms_norm<Isa>,
           .rope_normal = rope_normal<Isa>,
@@ -212,8 +205,7 @@ constexpr FloatOps float_ops() {
           .gelu_tanh_mul = gelu_tanh_mul<Isa>,
           .soft_cap = soft_cap<Isa>,
           .add = add<Isa>,
-          .scale = scale<Isa>,
-          .to_half = halves_of<Isa>};
+          .scale = scale<Isa>};
 }
 
 }  // namespace kquant::kernels

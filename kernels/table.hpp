@@ -28,7 +28,6 @@ struct FloatOps {
   void (*soft_cap)(float* x, std::size_t n, float cap) noexcept;
   void (*add)(const float* x, std::size_t n, float* y) noexcept;
   void (*scale)(float* x, std::size_t n, float factor) noexcept;
-  void (*to_half)(const float* x, std::size_t n, Half* out) noexcept;
 };
 
 /// How the columns of X (rows of the M x K matrix) meet the weights of a format.

@@ -133,10 +133,16 @@ struct Avx2 : X86 {
   // Lanes are rows (isa/rows.hpp).
   using Rows = RowVectors<8>;
   static constexpr bool kCentersBytes = true;
-  static constexpr bool kPremultiplies = false;
-  /// As many pairs of products are added in int16 as are sure to fit: 32,767 / (kMaxCode * 254).
+  static constexpr bool kPremultiplies = false, kPairsSums = false, kScalesInDot = true;
   template <int kMaxCode, int kCount>
   KQ_INLINE static Rows::Int dot(Rows::Int acc, const Rows::Word* w, const std::int8_t* a) {
+    return dot_scaled<kMaxCode, kCount>(acc, w, a, (Rows::Word)_mm256_set1_epi16(1));
+  }
+  /// As many pairs of products are added in int16 as are sure to fit: 32,767 / (kMaxCode * 254).
+  /// The instruction that then adds two int16 multiplies them, too.
+  template <int kMaxCode, int kCount>
+  KQ_INLINE static Rows::Int dot_scaled(Rows::Int acc, const Rows::Word* w, const std::int8_t* a,
+                                        Rows::Word scale) {
     constexpr int kFit = 32767 / (kMaxCode * 254), kTogether = kFit < 1 ? 1 : kFit;
     auto sum = (__m256i)acc;
     __m256i pairs{};
@@ -151,7 +157,7 @@ struct Avx2 : X86 {
       }
       pairs = i % kTogether == 0 ? products : _mm256_add_epi16(pairs, products);
       if constexpr (i % kTogether == kTogether - 1 || i == kCount - 1)
-        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, (__m256i)scale));
     });
     return (Rows::Int)sum;
   }

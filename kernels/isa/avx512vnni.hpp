@@ -118,20 +118,26 @@ struct Avx512Vnni : X86 {
   // Lanes are rows (isa/rows.hpp).
   using Rows = RowVectors<16>;
   static constexpr bool kCentersBytes = false;
-  static constexpr bool kPremultiplies = true;
+  static constexpr bool kPremultiplies = true, kPairsSums = true, kScalesInDot = false;
   template <int kMaxCode, int kCount>
   KQ_INLINE static Rows::Int dot(Rows::Int acc, const Rows::Word* w, const std::int8_t* a) {
     // Two chains: one alone is as long as its latency times kCount.
+    constexpr int kChains = kCount > 4 ? 2 : 1;
     __m512i sum[2] = {(__m512i)acc, zero()};
     unrolled<kCount>([&]<int i>() __attribute__((always_inline)) {
-      sum[i % 2] =
-          _mm512_dpbusd_epi32(sum[i % 2], (__m512i)w[i], _mm512_set1_epi32(load_int(a + 4 * i)));
+      sum[i % kChains] = dot_four(sum[i % kChains], (__m512i)w[i], a + 4 * i);
     });
-    return (Rows::Int)_mm512_add_epi32(sum[0], sum[1]);
+    return (Rows::Int)(kChains == 1 ? sum[0] : _mm512_add_epi32(sum[0], sum[1]));
   }
   KQ_INLINE static Rows::Int dot_pairs(Rows::Int acc, Rows::Word pairs, const std::int16_t* a) {
     return (Rows::Int)_mm512_dpwssd_epi32((__m512i)acc, (__m512i)pairs,
                                           _mm512_set1_epi32(load_int(a)));
+  }
+  KQ_INLINE static Rows::Word pair(Rows::Int low, Rows::Int high) {
+    return (Rows::Word)_mm512_mask_mov_epi16((__m512i)low, 0xaaaaaaaau, (__m512i)(high << 16));
+  }
+  KQ_INLINE static Rows::Int add_pairs(Rows::Int acc, Rows::Word a, Rows::Word b) {
+    return (Rows::Int)_mm512_dpwssd_epi32((__m512i)acc, (__m512i)a, (__m512i)b);
   }
   KQ_INLINE static Rows::Float multiply_add(Rows::Float a, Rows::Float b, Rows::Float c) {
     return (Rows::Float)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
@@ -141,6 +147,13 @@ struct Avx512Vnni : X86 {
   }
 
  private:
+  /// acc + codes * the four activations at a. gcc makes the broadcast an instruction of its own
+  /// with a register of its own, where it can be an operand.
+  KQ_INLINE static __m512i dot_four(__m512i acc, __m512i codes, const std::int8_t* a) {
+    using Four = const std::int8_t[4];
+    asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(codes), "m"(*reinterpret_cast<Four*>(a)));
+    return acc;
+  }
   KQ_INLINE static __m512i join(__m256i low, __m256i high) {
     return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
   }

@@ -101,7 +101,9 @@ concept KernelIsa = requires(const std::uint8_t* p, const std::uint32_t* words,
 
   // Lanes are rows: see isa/rows.hpp.
   { I::kCentersBytes } -> std::convertible_to<bool>;
-  { I::kPremultiplies } -> std::convertible_to<bool>;  // codes times scales as bytes up to 255
+  { I::kPremultiplies } -> std::convertible_to<bool>;
+  { I::kPairsSums } -> std::convertible_to<bool>;
+  { I::kScalesInDot } -> std::convertible_to<bool>;
   { I::row_halves(p) } -> std::same_as<typename I::Rows::Float>;
   { I::multiply_add(row, row, row) } -> std::same_as<typename I::Rows::Float>;
 };

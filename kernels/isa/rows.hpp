@@ -10,6 +10,12 @@
 //     kRows                             rows in a register: 4, 8, 16
 //     dot<kMaxCode, kCount>(acc, w, a)  acc + sum of w[i]'s codes * a[4i … 4i + 3]; codes are
 //                                       unsigned and at most kMaxCode, activations int8
+//     kPremultiplies                    dot takes codes up to 255: codes times scales fit
+//     kPairsSums                        there are pair and add_pairs:
+//       pair(low, high)                 two sums that fit int16, side by side
+//       add_pairs(acc, a, b)            acc + a's low int16 * b's + a's high int16 * b's
+//     kScalesInDot                      there is dot_scaled<…>(acc, w, a, scale), dot's products
+//                                       times a scale, which a Word has twice as int16
 //     kCentersBytes                     where kMaxCode is 255: dot takes 128 away from each code
 //     dot_pairs(acc, pairs, a)          acc + low int16 * a[0] + high int16 * a[1]
 //     multiply_add(a, b, c)             a * b + c as Float, rounded once on every ISA
@@ -49,7 +55,7 @@ struct RowVectors {
 template <class V>
 KQ_INLINE void keep_in_order(V& v) {
 #if defined(__x86_64__)
-  asm volatile("" : "+x"(v));
+  asm volatile("" : "+v"(v));  // any of 32 registers
 #elif defined(__aarch64__)
   asm volatile("" : "+w"(v));
 #endif

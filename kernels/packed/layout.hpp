@@ -110,6 +110,30 @@ KQ_INLINE void unpack_run(const std::uint8_t* p, typename Isa::Rows::Word (&code
   }
 }
 
+/// The same for formats of two or three bits, but of two codes in four bits the upper one stays
+/// where it is: vectors 2, 3, 6 and 7 are four times their codes.
+template <class F, class Isa>
+KQ_INLINE void unpack_in_place(const std::uint8_t* p,
+                               typename Isa::Rows::Word (&codes)[kRunVectors]) {
+  using Layout = PackedLayout<F>;
+  using Word = typename Isa::Rows::Word;
+  static_assert(Layout::kLowBits == 2 && Layout::kHighBits <= 1);
+  const Word planes[2] = {load_in_order<Isa>(p), load_in_order<Isa>(p + kVectorBytes)};
+  Word high{};
+  if constexpr (Layout::kHighBits == 1) high = load_in_order<Isa>(p + 2 * kVectorBytes);
+  unrolled<4>([&]<int i>() __attribute__((always_inline)) {
+    constexpr int t = i % 2 + i / 2 * 4, kUp = 2 - t;
+    const Word word = planes[i % 2] >> (4 * (i / 2));
+    codes[t] = word & 0x03030303u;
+    codes[t + 2] = word & 0x0c0c0c0cu;
+    if constexpr (Layout::kHighBits == 1) {
+      const Word placed = kUp >= 0 ? high << (kUp >= 0 ? kUp : 0) : high >> (kUp < 0 ? -kUp : 0);
+      codes[t] |= placed & 0x04040404u;
+      codes[t + 2] |= placed & 0x10101010u;
+    }
+  });
+}
+
 /// The inverse: eight vectors of 16 rows each -> one run of a panel.
 template <class F>
 KQ_INLINE void pack_run(const std::uint32_t (&codes)[kRunVectors][kPanelRows], std::uint8_t* p) {

@@ -13,15 +13,21 @@
 // Totals live in L1 (64 bytes a row of X), so the number of rows of X is a loop and not a template
 // parameter: any number from 1 to kTileRows costs what it should, with no cliff. Floats come in
 // once per block, in the loop of its last run: (total * d - mins * dmin) * scale of the
-// activations. Where the products (code - zero) * scale fit a byte (Q2_K, Q3_K) and the tile is
-// wide, codes are multiplied by their scale while they are unpacked.
+// activations.
+//
+// Two and three bits (Q2_K, Q3_K) have a scale for 16 columns. Theirs come in by one of three ways
+// (Way), which give the same integers: with many rows of X codes are multiplied by their scales
+// while they are unpacked, since the products fit a byte; with few, two sums of 16 columns fit a
+// lane as int16, and one vpdpwssd multiplies and adds them; with one row unpacking is most of the
+// work, and half of the codes are not shifted down, but their sums are. AVX2 has its scales in
+// vpmaddwd, which adds pairs anyway.
 //
 // Limits. Zen 4 multiplies in two of its four vector pipes, one zmm a cycle, whatever the kind:
 // vpdpbusd, vpmulld, vpdpwssd and vmulps share them; additions and conversions go elsewhere, if not
 // always. Multiplications of 256 columns x 16 rows x 1 row of X:
 //
 //                      products  scales  mins  floats  in all    vpdpbusd's share
-//     Q2_K                   64       -     8       3      75    85 %
+//     Q2_K                   64       -     8       3      75    85 %   (8 scales with few rows)
 //     Q3_K                   64       -     -       2      66    97 %   (less what scaling costs)
 //     Q4_K Q5_K              64       8     4       3      79    81 %
 //     Q6_K                   64      16     -       2      82    78 %
@@ -29,62 +35,21 @@
 //     Q4_1 Q5_1              64       -     8      16      88    73 %
 //
 // One row of X is bound by memory. There the processor's own prefetcher is the best one, as long as
-// addresses ascend; with more rows its window is full of products, and lines are asked for
-// kPrefetchAhead bytes ahead.
+// addresses ascend and the work on a line takes less time than its arrival; with more rows its
+// window is full of products, and lines are asked for kPrefetchAhead bytes ahead.
 
 #include "kernels/packed/activations.hpp"
 #include "kernels/packed/layout.hpp"
+#include "kernels/packed/scales.hpp"
 
 namespace kquant::kernels {
 
 inline constexpr std::size_t kPrefetchAhead = 9728;
 
-/// Rows of X from which on multiplying codes by their scales pays: one product of four with mins,
-/// two and more to put the results together without.
-template <class F>
-inline constexpr std::size_t kPremultiplyFrom = F::kHasMin ? 8 : 16;
-
-template <class F>
-inline constexpr bool kBytesAfterScale = F::kBlock == 256 && F::kBits <= 3;
-
-/// The codes of a run times their scales, as bytes: q * s (at most 3 * 15) with mins, and
-/// 128 - (q - zero) * s (4 … 252 for |s| <= 32) without. Two 16-bit products a 32-bit lane: bytes 0
-/// and 2, then 1 and 3; unsigned products below 256 even fit side by side in one.
-template <class F, class Isa>
-KQ_INLINE void premultiply(typename Isa::Rows::Word (&codes)[kRunVectors],
-                           typename Isa::Rows::Int scale0, typename Isa::Rows::Int scale1) {
-  using Word = typename Isa::Rows::Word;
-  using Halves = typename VectorOf<std::uint16_t, sizeof(Word) / 2>::Type;
-  constexpr std::uint16_t kZero = F::kZero, kBias = 128, kLowByte = 0xff;
-  const auto both = [](typename Isa::Rows::Int s) __attribute__((always_inline)) {
-    const Word low = (Word)s & 0xffffu;
-    return (Halves)(low | (low << 16));
-  };
-  const Halves scales[2] = {both(scale0), both(scale1)};
-  unrolled<kRunVectors>([&]<int v>() __attribute__((always_inline)) {
-    const Halves s = scales[v / 4], c = (Halves)codes[v];
-    if constexpr (F::kHasMin) {
-      codes[v] = (Word)(Halves)(c * s);
-    } else {
-      const Halves zero = s * kZero + kBias;
-      const Halves even = zero - (c & kLowByte) * s, odd = zero - (c >> 8) * s;
-      codes[v] = (Word)(even | (odd << 8));
-    }
-  });
-}
-
-/// Scale j of a block as int32 in every lane.
-template <class Isa, class Scales>
-KQ_INLINE typename Isa::Rows::Int scale_of(const Scales& words, int j) {
-  using Int = typename Isa::Rows::Int;
-  return (Int)(words[j / 4] << (24 - 8 * (j % 4))) >> 24;
-}
-
 /// What the offset of codes takes away, for every sum of products: -kOffset * sum of activations.
 /// [K / 32][w][sums in a run], or one a super-block where codes are premultiplied.
 template <class F>
-KQ_INLINE void make_starts(const Tile& tile, std::size_t n_blocks, bool premultiplied,
-                           std::int32_t* starts) {
+KQ_INLINE void make_starts(const Tile& tile, std::size_t n_blocks, Way way, std::int32_t* starts) {
   constexpr int kOffset = PackedLayout<F>::kOffset;
   const std::size_t w = tile.width;
   for (std::size_t b = 0; b < n_blocks; ++b)
@@ -94,14 +59,15 @@ KQ_INLINE void make_starts(const Tile& tile, std::size_t n_blocks, bool premulti
       } else {
         static_assert(F::kSub == 16);
         const std::int16_t* sums = tile.sums + (b * w + m) * kSumsPerSuper;
-        if (premultiplied) {
+        if (way == Way::kScaledCodes) {
           int sum = 0;
           for (int j = 0; j < 16; ++j) sum += sums[j];
           starts[b * w + m] = -128 * sum;
         } else {
+          const int factor = way == Way::kOneRow ? -4 * kOffset : -kOffset;
           for (std::size_t j = 0; j < 16; ++j)
             starts[((b * 8 + j / 2) * w + m) * 2 + j % 2] =
-                -kOffset * sums[pair_place(static_cast<int>(j))];
+                factor * sums[pair_place(static_cast<int>(j))];
         }
       }
     }
@@ -122,16 +88,19 @@ struct PackedKernel {
   using Float = typename Rows::Float;
   using Layout = PackedLayout<F>;
   static constexpr int kMaxCode = Layout::kMaxCode;
-  static constexpr bool kStarts = Layout::kOffset != 0 && !(F::kSigned && Isa::kCentersBytes);
+  /// What the offset of codes takes away: a start for each sum, or for all sums of a block at once.
+  static constexpr bool kOffsets = Layout::kOffset != 0 && !(F::kSigned && Isa::kCentersBytes),
+                        kOffsetsAtEnd = kOffsets && Isa::kScalesInDot && F::kSub == 16,
+                        kStarts = kOffsets && !kOffsetsAtEnd;
   static constexpr bool kScaledSums = F::kBlock == 32 && F::kHasMin;
   static_assert(!(kStarts && kScaledSums));
   static constexpr std::size_t kSliceBytes = 4 * Rows::kRows;
 
   /// One k-quant block, rows `slice` on, against all rows of X; acc[m] is theirs.
-  template <bool kPremultiply>
+  template <Way kWay>
   KQ_INLINE static void super_block(const std::uint8_t* panel, std::size_t b, std::size_t slice,
                                     const Tile& tile, const std::int32_t* starts, float* acc) {
-    const std::size_t w = tile.width;
+    const std::size_t w = kWay == Way::kOneRow ? 1 : tile.width;
     const std::uint8_t* codes_at = panel + Layout::codes_at(b) + slice * kSliceBytes;
     constexpr std::size_t kHead = (Layout::kScaleWords + 1) * kVectorBytes;
     const bool fetch = slice == 0 && prefetches(w);
@@ -145,7 +114,7 @@ struct PackedKernel {
 
     const std::size_t rows_at = slice * Rows::kRows * sizeof(Half);
     Float d = Isa::row_halves(panel + Layout::d_at(b) + rows_at);
-    if constexpr (kPremultiply && !F::kHasMin) d = -d;  // 128 - (q - zero) * s
+    if constexpr (kWay == Way::kScaledCodes && !F::kHasMin) d = -d;  // 128 - (q - zero) * s
     [[maybe_unused]] Float minus_dmin{};
     constexpr int kPairs = F::kHasMin ? kSubs<F> / 2 : 0;
     [[maybe_unused]] Word pairs[F::kHasMin ? kPairs : 1];
@@ -155,7 +124,20 @@ struct PackedKernel {
         pairs[i] = (scales.min[i / 2] >> (8 * (i % 2))) & 0x00ff00ffu;
       });
     }
+    [[maybe_unused]] Word scale_pairs[8];
+    if constexpr (kOffsetsAtEnd)
+      unrolled<8>([&]<int i>() __attribute__((always_inline)) {
+        scale_pairs[i] = scale_pair_of<Isa>(scales.scale, i);
+      });
     const auto finish = [&](std::size_t m, Int total) __attribute__((always_inline)) {
+      if constexpr (kOffsetsAtEnd) {
+        Int sum{};
+        unrolled<8>([&]<int i>() __attribute__((always_inline)) {
+          sum =
+              Isa::dot_pairs(sum, scale_pairs[i], tile.sums + (b * w + m) * kSumsPerSuper + 2 * i);
+        });
+        total -= sum * Layout::kOffset;
+      }
       Float value = Rows::to_float(total) * d;
       if constexpr (F::kHasMin) {
         const std::int16_t* sums =
@@ -169,31 +151,54 @@ struct PackedKernel {
       add(acc, m, slice, value, tile.scales[b * w + m]);
     };
 
+    if constexpr (kWay == Way::kPairedSums || kWay == Way::kOneRow)
+      pairs_of_runs<kWay>(codes_at, fetch, scales.scale, b, w, tile, starts, finish);
+    else
+      runs<kWay>(codes_at, fetch, scales.scale, b, w, tile, starts, finish);
+  }
+
+  /// The runs of a k-quant block, one after the other.
+  template <Way kWay>
+  KQ_INLINE static void runs(const std::uint8_t* codes_at, bool fetch, const auto& scales,
+                             std::size_t b, std::size_t w, const Tile& tile,
+                             const std::int32_t* starts, const auto& finish) {
+    constexpr int kScales = kSubs<F> / 8, kVectors = kRunVectors / kScales;  // of a run; of a scale
     Int totals[kTileRows];
     unrolled<8>([&]<int g>() __attribute__((always_inline)) {
       const std::uint8_t* run_at = codes_at + g * Layout::kRunBytes;
       Word codes[kRunVectors];
       unpack_run<F, Isa>(run_at, codes);
       if (fetch) prefetch<Layout::kRunBytes>(run_at);
-      [[maybe_unused]] const Int scale0 = scale_of<Isa>(scales.scale, g * kSubs<F> / 8),
-                                 scale1 = scale_of<Isa>(scales.scale, (2 * g + 1) * kSubs<F> / 16);
-      if constexpr (kPremultiply) premultiply<F, Isa>(codes, scale0, scale1);
+      [[maybe_unused]] Int scale[kScales];
+      [[maybe_unused]] Word scale16[kScales];
+      unrolled<kScales>([&]<int i>() __attribute__((always_inline)) {
+        constexpr int j = g * kScales + i;
+        if constexpr (kWay == Way::kScaledCodes)
+          premultiply<F>(codes + kVectors * i, repeated_scale<Isa, j>(scales));
+        else if constexpr (Isa::kScalesInDot)
+          scale16[i] = as_int16(repeated_scale<Isa, j>(scales));
+        else
+          scale[i] = scale_of<Isa>(scales, j);
+      });
       const std::int8_t* a = tile.codes + (b * 8 + g) * w * 32;
       for (std::size_t m = 0; m < w; ++m, a += 32) {
         Int total{};
         if constexpr (g > 0) total = totals[m];
-        if constexpr (kPremultiply) {
+        if constexpr (kWay == Way::kScaledCodes) {
           if constexpr (g == 0 && kStarts) total = Rows::all(starts[b * w + m]);
           total = Isa::template dot<255, 8>(total, codes, a);
-        } else if constexpr (F::kSub == 32) {
-          static_assert(!kStarts);
-          total += Isa::template dot<kMaxCode, 8>(Int{}, codes, a) * scale0;
         } else {
-          const std::int32_t* start = starts + ((b * 8 + g) * w + m) * 2;
-          const Int start0 = kStarts ? Rows::all(start[0]) : Int{},
-                    start1 = kStarts ? Rows::all(start[1]) : Int{};
-          total += Isa::template dot<kMaxCode, 4>(start0, codes, a) * scale0 +
-                   Isa::template dot<kMaxCode, 4>(start1, codes + 4, a + 16) * scale1;
+          unrolled<kScales>([&]<int i>() __attribute__((always_inline)) {
+            const Word* part = codes + kVectors * i;
+            const std::int8_t* at = a + 4 * kVectors * i;
+            if constexpr (Isa::kScalesInDot) {
+              total = Isa::template dot_scaled<kMaxCode, kVectors>(total, part, at, scale16[i]);
+            } else {
+              const Int start =
+                  kStarts ? Rows::all(starts[((b * 8 + g) * w + m) * kScales + i]) : Int{};
+              total += Isa::template dot<kMaxCode, kVectors>(start, part, at) * scale[i];
+            }
+          });
         }
         if constexpr (g < 7)
           totals[m] = total;
@@ -201,6 +206,51 @@ struct PackedKernel {
           finish(m, total);
       }
     });
+  }
+
+  /// Two runs at a time: sums of 16 columns of the one and of the other in a lane meet two scales.
+  template <Way kWay>
+  KQ_INLINE static void pairs_of_runs(const std::uint8_t* codes_at, bool fetch, const auto& scales,
+                                      std::size_t b, std::size_t w, const Tile& tile,
+                                      const std::int32_t* starts, const auto& finish) {
+    Int totals[kTileRows];
+    unrolled<4>([&]<int k>() __attribute__((always_inline)) {
+      Word codes[2][kRunVectors], pair_scales[2];
+      unrolled<2>([&]<int i>() __attribute__((always_inline)) {
+        const std::uint8_t* run_at = codes_at + (2 * k + i) * Layout::kRunBytes;
+        if constexpr (kWay == Way::kOneRow)
+          unpack_in_place<F, Isa>(run_at, codes[i]);
+        else
+          unpack_run<F, Isa>(run_at, codes[i]);
+        if (fetch) prefetch<Layout::kRunBytes>(run_at);
+        pair_scales[i] = scale_pair_of<Isa>(scales, 2 * k + i);
+      });
+      for (std::size_t m = 0; m < w; ++m) {
+        Int total{}, sums[2][2];
+        if constexpr (k > 0) total = totals[m];
+        unrolled<4>([&]<int i>() __attribute__((always_inline)) {
+          const std::size_t at = ((b * 8 + 2 * k + i / 2) * w + m) * 2 + i % 2;
+          sums[i / 2][i % 2] = sum_of_16<kWay>(codes[i / 2] + i % 2 * 4, tile.codes + at * 16,
+                                               kStarts ? Rows::all(starts[at]) : Int{});
+        });
+        unrolled<2>([&]<int i>() __attribute__((always_inline)) {
+          total = Isa::add_pairs(total, Isa::pair(sums[0][i], sums[1][i]), pair_scales[i]);
+        });
+        if constexpr (k < 3)
+          totals[m] = total;
+        else
+          finish(m, total);
+      }
+    });
+  }
+
+  /// The start and 16 columns against one row of X.
+  template <Way kWay>
+  KQ_INLINE static Int sum_of_16(const Word* codes, const std::int8_t* a, Int start) {
+    if constexpr (kWay != Way::kOneRow) return Isa::template dot<kMaxCode, 4>(start, codes, a);
+    // Of two codes that share a byte the upper one was not moved down: its sum is.
+    const Int sum = Isa::template dot<4 * kMaxCode, 2>(start, codes + 2, a + 8) >> 2;
+    return Isa::template dot<kMaxCode, 2>(sum, codes, a);
   }
 
   /// One block of 32, which is one run.
@@ -230,8 +280,8 @@ struct PackedKernel {
   }
 
   /// Where weights are read more slowly than multiplied, the processor's own prefetcher is the best
-  /// one: a row of X takes about as long as four bits a weight take to arrive.
-  KQ_INLINE static bool prefetches(std::size_t w) { return 4 * w > F::kBits; }
+  /// one: with 16 lanes a row of X takes about as long as four bits a weight take to arrive.
+  KQ_INLINE static bool prefetches(std::size_t w) { return 64 * w > F::kBits * Rows::kRows; }
   /// Into L2: from there to L1 the processor does it, and too many lines on their way to L1 stall
   /// the loads of activations.
   template <std::size_t kBytes>
@@ -248,7 +298,7 @@ struct PackedKernel {
     Rows::store(at, Isa::multiply_add(value, Rows::all(factor), Rows::template load<Float>(at)));
   }
 
-  template <bool kPremultiply>
+  template <Way kWay>
   KQ_INLINE static void panel(const std::uint8_t* panel, std::size_t n_blocks, const Tile& tile,
                               const std::int32_t* starts, const float* scaled_sums, float* acc) {
     for (std::size_t b = 0; b < n_blocks; ++b)
@@ -256,30 +306,40 @@ struct PackedKernel {
         if constexpr (F::kBlock == 32)
           small_block(panel, b, slice, tile, starts, scaled_sums, acc);
         else
-          super_block<kPremultiply>(panel, b, slice, tile, starts, acc);
+          super_block<kWay>(panel, b, slice, tile, starts, acc);
       }
   }
 
   static void multiply(const PackedProduct& p) noexcept {
-    constexpr bool kCanPremultiply = Isa::kPremultiplies && kBytesAfterScale<F>;
+    constexpr bool kScalesCodes = Isa::kPremultiplies && kBytesAfterScale<F>,
+                   kPairsSums = Isa::kPairsSums && kBytesAfterScale<F>;
     constexpr int kGroup = F::kBlock;
     const std::size_t n_blocks = p.cols / F::kBlock, panel_bytes = Layout::panel_bytes(p.cols);
     auto* starts = reinterpret_cast<std::int32_t*>(p.scratch);
     auto* scaled_sums = reinterpret_cast<float*>(p.scratch);
     for (std::size_t first = 0; first < p.activations->rows;) {
       const Tile tile = Tile::of<kGroup>(*p.activations, first);
-      const bool premultiply = kCanPremultiply && tile.width >= kPremultiplyFrom<F>;
-      if constexpr (kStarts) make_starts<F>(tile, n_blocks, premultiply, starts);
+      const Way way = kScalesCodes && tile.width >= kScaledCodesFrom<F> ? Way::kScaledCodes
+                      : !kPairsSums                                     ? Way::kScaledSums
+                      : tile.width > 1                                  ? Way::kPairedSums
+                                                                        : Way::kOneRow;
+      if constexpr (kStarts) make_starts<F>(tile, n_blocks, way, starts);
       if constexpr (kScaledSums) make_scaled_sums<F>(tile, n_blocks, scaled_sums);
       for (std::size_t row = 0; row < p.rows; row += kPanelRows) {
         const auto* at =
             reinterpret_cast<const std::uint8_t*>(p.panels) + row / kPanelRows * panel_bytes;
         alignas(64) float acc[kTileRows * kPanelRows];
         for (std::size_t i = 0; i < tile.width * kPanelRows; ++i) acc[i] = 0.0f;
-        if (!premultiply)
-          panel<false>(at, n_blocks, tile, starts, scaled_sums, acc);
-        else if constexpr (kCanPremultiply)
-          panel<true>(at, n_blocks, tile, starts, scaled_sums, acc);
+        const auto multiply_by = [&]<Way kWay>() __attribute__((always_inline)) {
+          if (way == kWay) panel<kWay>(at, n_blocks, tile, starts, scaled_sums, acc);
+        };
+        if constexpr (kScalesCodes) multiply_by.template operator()<Way::kScaledCodes>();
+        if constexpr (kPairsSums) {
+          multiply_by.template operator()<Way::kPairedSums>();
+          multiply_by.template operator()<Way::kOneRow>();
+        } else {
+          multiply_by.template operator()<Way::kScaledSums>();
+        }
         const std::size_t left = p.rows - row, n = left < kPanelRows ? left : kPanelRows;
         for (std::size_t m = 0; m < tile.width; ++m)
           __builtin_memcpy(p.y + (tile.first + m) * p.y_stride + row, acc + m * kPanelRows,

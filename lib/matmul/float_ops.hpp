@@ -71,10 +71,4 @@ inline void scale(std::span<float> x, float factor) {
   kernels::table().floats.scale(x.data(), x.size(), factor);
 }
 
-/// Rounds to binary16, to nearest, ties to even.
-inline void to_half(std::span<const float> x, std::span<Half> out) {
-  assert(x.size() == out.size());
-  kernels::table().floats.to_half(x.data(), x.size(), out.data());
-}
-
 }  // namespace kquant::ops

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "kernels/table.hpp"
+#include "matmul/partition.hpp"
 
 namespace kquant {
 namespace {
@@ -108,13 +109,6 @@ Plan make_plan(const KernelTable& table, std::span<const MatrixView> ws, Span2d<
   plan.scratch_bytes = round_up(plan.scratch_bytes, kAlign);
   plan.scratch = pieces.take<std::byte>(plan.scratch_bytes * static_cast<std::size_t>(n_threads));
   return plan;
-}
-
-/// Part `i` of `n` of [0, count), in multiples of `unit`.
-std::pair<std::size_t, std::size_t> part(std::size_t count, std::size_t i, std::size_t n,
-                                         std::size_t unit) {
-  const std::size_t units = (count + unit - 1) / unit;
-  return {std::min(count, units * i / n * unit), std::min(count, units * (i + 1) / n * unit)};
 }
 
 }  // namespace

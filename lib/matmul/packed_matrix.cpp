@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <omp.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -6,6 +7,7 @@
 
 #include "kernels/table.hpp"
 #include "kquant/matmul.hpp"
+#include "matmul/partition.hpp"
 
 namespace kquant {
 namespace {
@@ -48,11 +50,14 @@ Result<PackedMatrix> PackedMatrix::pack(const MatrixView& w) {
     return fail(ErrorCode::kOutOfMemory,
                 fmt::format("no memory for {} x {} packed weights of type {}: {} bytes", w.rows,
                             w.cols, type_info(w.type).name, out.bytes_));
-#pragma omp parallel for schedule(static)
-  for (std::size_t panel = 0; panel < n_panels; ++panel)
-    format.pack_panel(w.row(panel * kRows), row_bytes(w.type, w.cols),
-                      std::min(kRows, w.rows - panel * kRows), w.cols,
-                      out.data_.get() + panel * panel_bytes);
+#pragma omp parallel
+  {
+    const auto [first, last] = part(w.rows, static_cast<std::size_t>(omp_get_thread_num()),
+                                    static_cast<std::size_t>(omp_get_num_threads()), kRows);
+    for (std::size_t row = first; row < last; row += kRows)
+      format.pack_panel(w.row(row), row_bytes(w.type, w.cols), std::min(kRows, w.rows - row),
+                        w.cols, out.data_.get() + row / kRows * panel_bytes);
+  }
   return out;
 }
 

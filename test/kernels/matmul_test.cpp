@@ -91,9 +91,9 @@ struct Shape {
 };
 
 /// Odd ones, sub-tiles, whole tiles and more than a tile; blocks of 32 make ends of super-blocks.
-const Shape kShapes[] = {{1, 1, 1},    {3, 2, 1},   {17, 9, 1},  {17, 5, 2}, {5, 3, 3},
-                         {3, 7, 4},    {17, 1, 5},  {40, 4, 7},  {7, 8, 8},  {33, 3, 9},
-                         {19, 11, 21}, {35, 2, 64}, {16, 3, 131}};
+const Shape kShapes[] = {{1, 1, 1},    {3, 2, 1},  {17, 9, 1},  {17, 5, 2},  {5, 3, 3},
+                         {3, 7, 4},    {17, 1, 5}, {40, 4, 7},  {7, 8, 8},   {33, 3, 9},
+                         {19, 11, 21}, {5, 2, 31}, {35, 2, 64}, {16, 3, 131}};
 
 std::size_t columns(TensorType type, std::size_t blocks) {
   return group_of(type) == 0 ? 13 * blocks + 7 : group_of(type) * blocks;
@@ -278,7 +278,7 @@ TEST_CASE("extreme codes do not overflow the integer sums") {
             scale += size[k] * std::abs(a[k]);
           }
           for_each_layout(w, [&](const MatrixView& view) {
-            for (const std::size_t m : {1u, 9u}) {  // the second premultiplies Q2_K and Q3_K
+            for (const std::size_t m : {1u, 3u, 25u}) {  // each way of Q2_K and Q3_K
               std::vector<float> xs;
               for (std::size_t i = 0; i < m; ++i) xs.insert(xs.end(), x.begin(), x.end());
               const auto y = product(view, xs, m, workspace);
