@@ -17,12 +17,12 @@ namespace kquant {
 /// the outputs. docs/quantizer.md explains how.
 class ErrorFeedback {
  public:
-  /// hessian: K x K, symmetric, in any unit; a sum over so many inputs. Few inputs make columns seem
-  /// related by chance: what is off the diagonal is taken times 1 - K / inputs, so that nothing of it
-  /// is left below K inputs, where H is an importance matrix. A fiftieth of the mean of the diagonal
-  /// is added to it: what the text did not show is not free to change. Memory: two K x K matrices of
-  /// floats, and one of doubles while it runs. Errors: kInvalidArgument (not square), kBadData (not
-  /// finite, a negative diagonal).
+  /// hessian: K x K, symmetric, in any unit; a sum over so many inputs. Few inputs make columns
+  /// seem related by chance: what is off the diagonal is taken times 1 - K / inputs, so that
+  /// nothing of it is left below K inputs, where H is an importance matrix. A fiftieth of the mean
+  /// of the diagonal is added to it: what the text did not show is not free to change. Memory: two
+  /// K x K matrices of floats, and one of doubles while it runs. Errors: kInvalidArgument (not
+  /// square), kBadData (not finite, a negative diagonal).
   static Result<ErrorFeedback> prepare(Span2d<const float> hessian, std::size_t inputs);
 
   ErrorFeedback(ErrorFeedback&&) noexcept;
