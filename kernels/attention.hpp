@@ -12,7 +12,9 @@
 //
 // Registers: kSums x 16 sums, 16 of AVX-512 (8 rows of q x 2 vectors of k, down to 1 x 4), 8 of
 // AVX2, 16 of NEON. A vector of k or v is loaded and made float once for all of these rows; 16 rows
-// meet a span of 128 keys of 128 dimensions, 64 KiB of F16, while it is in L2.
+// meet a span of 128 keys of 128 dimensions, 64 KiB of F16, while it is in L2. It comes there in
+// time: while the keys of a span are scored its values are asked for, and while these are weighed
+// the next span's keys.
 
 #include "kernels/attention_ops.hpp"
 #include "kernels/float_ops.hpp"
@@ -130,6 +132,17 @@ struct Q8Kv {
   }
 };
 
+/// Bytes to come: of every `stride` of them `part` are asked for, at most two lines.
+struct Ahead {
+  const std::byte* at;
+  std::size_t stride, part;
+  KQ_INLINE void ask(std::size_t i) const {
+    const std::byte* const p = at + i * stride;
+    __builtin_prefetch(p, 0, 2);
+    __builtin_prefetch(p + part / 2, 0, 2);
+  }
+};
+
 template <class Kv, class Isa>
 struct Attend {
   using Floats = typename Isa::Floats;
@@ -152,7 +165,7 @@ struct Attend {
   }
 
   template <int R, int V>
-  KQ_INLINE void score(std::size_t row, const std::byte* groups, float* out) const {
+  KQ_INLINE void score(std::size_t row, const std::byte* groups, Ahead ahead, float* out) const {
     Floats acc[R][V];
     unrolled<R * V>([&]<int i>()
                         __attribute__((always_inline)) { acc[i / V][i % V] = Floats::all(0.0f); });
@@ -162,6 +175,7 @@ struct Attend {
       const auto multiply = [&](const auto&... keys) __attribute__((always_inline)) {
         for (std::size_t i = 0; i < n; ++i, p += kQueryTile) {
           const Floats k[V] = {keys.load(i)...};
+          ahead.ask(d + i);
           unrolled<R>([&]<int r>() __attribute__((always_inline)) {
             const Floats factor = Floats::all(p[r]);
             unrolled<V>([&]<int v>() __attribute__((always_inline)) {
@@ -187,15 +201,20 @@ struct Attend {
 
   /// Scores of keys first … end - 1, counted from the span's first key on, and of all others in
   /// their groups.
-  KQ_INLINE void score(const std::byte* keys, std::size_t first, std::size_t end) const {
+  KQ_INLINE void score(const std::byte* keys, const std::byte* their_values, std::size_t first,
+                       std::size_t end) const {
     for_rows([&]<int R>(std::size_t row) __attribute__((always_inline)) {
       constexpr int kMost = kSums / R < 4 ? kSums / R : 4;
       float* const out = scores + row * kKeySpan;
       std::size_t group = first / kKeyGroup;
       const std::size_t end_group = (end + kKeyGroup - 1) / kKeyGroup;
       const auto run = [&]<int V>() __attribute__((always_inline)) {
-        for (; group + V <= end_group; group += V)
-          score<R, V>(row, keys + group * key_bytes, out + group * kKeyGroup);
+        for (; group + V <= end_group; group += V) {
+          const std::size_t bytes = row == 0 ? kKeyGroup * value_bytes : 0;
+          const std::size_t part = V * bytes / tile.dim_k;
+          score<R, V>(row, keys + group * key_bytes, {their_values + group * bytes, part, part},
+                      out + group * kKeyGroup);
+        }
       };
       if constexpr (kMost >= 4) run.template operator()<4>();
       if constexpr (kMost >= 2) run.template operator()<2>();
@@ -228,9 +247,10 @@ struct Attend {
 
   /// values += p v, over keys first … end - 1 of the span.
   template <int R>
-  KQ_INLINE void weigh(const std::byte* span, std::size_t row, std::size_t first,
-                       std::size_t end) const {
+  KQ_INLINE void weigh(const std::byte* span, const std::byte* next_keys, std::size_t row,
+                       std::size_t first, std::size_t end) const {
     const std::size_t vectors = padded / kLanes;
+    const std::size_t next_bytes = row == 0 ? key_bytes / kKeyGroup : 0;
     std::size_t vector = 0;
     const auto run = [&]<int V>() __attribute__((always_inline)) {
       for (; vector + V <= vectors; vector += V) {
@@ -242,8 +262,11 @@ struct Attend {
         });
         const float* p = scores + row * kKeySpan + first;
         const std::byte* value = span + first * value_bytes;
+        const Ahead ahead{next_keys + vector * next_bytes / vectors, next_bytes,
+                          V * next_bytes / vectors};
         for (std::size_t key = first; key < end; ++key, ++p, value += value_bytes) {
           Floats v[V];
+          ahead.ask(key);
           unrolled<V>([&]<int i>() __attribute__((always_inline)) {
             v[i] = Kv::load_value(value, vector + i);
           });
@@ -279,7 +302,10 @@ struct Attend {
       if (end[r] > greatest) greatest = end[r];
     }
     if (greatest == 0) return;
-    score(tile.keys + origin / kKeyGroup * key_bytes, least, greatest);
+    const std::byte* const keys = tile.keys + origin / kKeyGroup * key_bytes;
+    const std::byte* const next_keys = keys + kKeySpan / kKeyGroup * key_bytes;
+    const std::byte* const v = tile.values + origin * value_bytes;
+    score(keys, v, least, greatest);
 
     float* const most = values + kQueryTile * padded;
     const AttentionState part{.values = values, .most = most, .sum = most + kQueryTile};
@@ -290,7 +316,6 @@ struct Attend {
       if (end[r] > 0)
         exponentiate(scores + r * kKeySpan, first[r], end[r], part.most[r], part.sum[r]);
     }
-    const std::byte* const v = tile.values + origin * value_bytes;
     for_rows([&]<int R>(std::size_t row) __attribute__((always_inline)) {
       // Keys that all of these rows see; those before and after them row by row.
       std::size_t from = first[row], to = end[row];
@@ -300,10 +325,10 @@ struct Attend {
       }
       if (to < from) to = from;
       for (std::size_t r = row; r < row + R; ++r)
-        weigh<1>(v, r, first[r], from < end[r] ? from : end[r]);
-      weigh<R>(v, row, from, to);
+        weigh<1>(v, next_keys, r, first[r], from < end[r] ? from : end[r]);
+      weigh<R>(v, next_keys, row, from, to);
       for (std::size_t r = row; r < row + R; ++r)
-        weigh<1>(v, r, to > first[r] ? to : first[r], end[r]);
+        weigh<1>(v, next_keys, r, to > first[r] ? to : first[r], end[r]);
     });
     merge(part, tile.rows, tile.dim_v, state);
   }

@@ -134,32 +134,36 @@ KQ_INLINE void unpack_in_place(const std::uint8_t* p,
   });
 }
 
-/// The inverse: eight vectors of 16 rows each -> one run of a panel.
+/// Four columns of 16 rows, and one run of them.
+using PanelWord = VectorOf<std::uint32_t, kPanelRows>::Type;
+static_assert(sizeof(PanelWord) == kVectorBytes);
+
+/// unpack_run's inverse.
 template <class F>
-KQ_INLINE void pack_run(const std::uint32_t (&codes)[kRunVectors][kPanelRows], std::uint8_t* p) {
+KQ_INLINE void pack_run(const PanelWord (&codes)[kRunVectors], std::uint8_t* p) {
   using Layout = PackedLayout<F>;
   constexpr int kLow = Layout::kLowBits, kHigh = Layout::kHighBits;
   constexpr std::uint32_t kLowMask = 0x01010101u * ((1u << kLow) - 1u);
-  std::uint32_t plane[kPanelRows];
-  const auto put = [&](int vector) __attribute__((always_inline)) {
-    __builtin_memcpy(p + static_cast<std::size_t>(vector) * kVectorBytes, plane, sizeof plane);
+  const auto put = [&](int vector, const PanelWord& plane) __attribute__((always_inline)) {
+    __builtin_memcpy(p + static_cast<std::size_t>(vector) * kVectorBytes, &plane, sizeof plane);
   };
-  for (int v = 0; v < kLow; ++v) {
-    for (std::size_t r = 0; r < kPanelRows; ++r) plane[r] = codes[v][r] & kLowMask;
-    for (int i = 1; i < kRunVectors / kLow; ++i)
-      for (std::size_t r = 0; r < kPanelRows; ++r)
-        plane[r] |= (codes[v + kLow * i][r] & kLowMask) << (kLow * i);
-    put(v);
-  }
+  unrolled<kLow>([&]<int v>() __attribute__((always_inline)) {
+    PanelWord plane = codes[v] & kLowMask;
+    unrolled<kRunVectors / kLow - 1>([&]<int i>() __attribute__((always_inline)) {
+      constexpr int kUp = kLow * (i + 1);
+      plane |= (codes[v + kUp] & kLowMask) << kUp;
+    });
+    put(v, plane);
+  });
   if constexpr (kHigh > 0) {
     constexpr std::uint32_t kHighMask = 0x01010101u * ((1u << kHigh) - 1u);
-    for (int v = 0; v < kHigh; ++v) {
-      for (std::size_t r = 0; r < kPanelRows; ++r) plane[r] = 0;
-      for (int i = 0; i < kRunVectors / kHigh; ++i)
-        for (std::size_t r = 0; r < kPanelRows; ++r)
-          plane[r] |= ((codes[v + kHigh * i][r] >> kLow) & kHighMask) << (kHigh * i);
-      put(kLow + v);
-    }
+    unrolled<kHigh>([&]<int v>() __attribute__((always_inline)) {
+      PanelWord plane{};
+      unrolled<kRunVectors / kHigh>([&]<int i>() __attribute__((always_inline)) {
+        plane |= ((codes[v + kHigh * i] >> kLow) & kHighMask) << (kHigh * i);
+      });
+      put(kLow + v, plane);
+    });
   }
 }
 

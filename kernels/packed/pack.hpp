@@ -2,6 +2,8 @@
 // Rows of a file -> panels (packed/layout.hpp). Codes are unpacked row by row with the format's own
 // planes, turned over in L1, and packed again.
 
+#include <utility>
+
 #include "kernels/packed/layout.hpp"
 #include "kernels/table.hpp"
 
@@ -36,6 +38,43 @@ KQ_INLINE void pack_factors(const typename F::Block& block, std::size_t b, std::
     __builtin_memcpy(min, &block.dmin, sizeof(Half));
 }
 
+/// Two rows of 2 x 2 squares of kSide x kSide lanes: the square above the diagonal of each matrix
+/// changes places with the one below.
+template <int kSide, class Row, int... kLane>
+KQ_INLINE void turn_squares(Row& upper, Row& lower, std::integer_sequence<int, kLane...>) {
+  constexpr int kLanes = sizeof...(kLane);
+  const Row turned =
+      __builtin_shufflevector(upper, lower, ((kLane & kSide) ? kLanes + kLane - kSide : kLane)...);
+  lower =
+      __builtin_shufflevector(upper, lower, ((kLane & kSide) ? kLanes + kLane : kLane + kSide)...);
+  upper = turned;
+}
+
+/// 32 columns of 16 rows -> eight vectors of four columns each: two matrices of 8 x 8 times four
+/// bytes, turned over in halves, quarters and eighths.
+KQ_INLINE void turn(const std::uint8_t (&codes)[kPanelRows][kSuper], std::size_t first_col,
+                    PanelWord (&words)[kRunVectors]) {
+  constexpr int kSide = kRunVectors;
+  using Row = VectorOf<std::uint32_t, kSide>::Type;
+  for (std::size_t half = 0; half < kPanelRows / kSide; ++half) {
+    Row rows[kSide];
+    for (std::size_t r = 0; r < kSide; ++r)
+      __builtin_memcpy(&rows[r], codes[half * kSide + r] + first_col, sizeof(Row));
+    const auto turn_all = [&]<int kPart>() __attribute__((always_inline)) {
+      unrolled<kSide>([&]<int r>() __attribute__((always_inline)) {
+        if constexpr ((r & kPart) == 0)
+          turn_squares<kPart>(rows[r], rows[r + kPart], std::make_integer_sequence<int, kSide>{});
+      });
+    };
+    turn_all.template operator()<4>();
+    turn_all.template operator()<2>();
+    turn_all.template operator()<1>();
+    for (std::size_t t = 0; t < kSide; ++t)
+      __builtin_memcpy(reinterpret_cast<std::byte*>(&words[t]) + half * sizeof(Row), &rows[t],
+                       sizeof(Row));
+  }
+}
+
 /// Packs `count` <= 16 rows; the rest of the panel becomes zeros.
 template <class F, class Isa>
 void pack_panel(const std::byte* rows, std::size_t row_bytes, std::size_t count, std::size_t cols,
@@ -48,7 +87,6 @@ void pack_panel(const std::byte* rows, std::size_t row_bytes, std::size_t count,
     __builtin_memset(panel, 0, Layout::panel_bytes(cols));
   constexpr std::size_t kBlocksInSuper = kSuper / F::kBlock;
   alignas(64) std::uint8_t codes[kPanelRows][kSuper];
-  alignas(64) std::uint32_t turned[kRunVectors][kPanelRows];
   __builtin_memset(codes, 0, sizeof codes);
   for (std::size_t first = 0; first < n_blocks; first += kBlocksInSuper) {
     const std::size_t left = n_blocks - first;
@@ -56,6 +94,9 @@ void pack_panel(const std::byte* rows, std::size_t row_bytes, std::size_t count,
     for (std::size_t row = 0; row < count; ++row) {
       const auto* from =
           reinterpret_cast<const std::uint8_t*>(rows) + row * row_bytes + first * sizeof(Block);
+      // Rows are 16 short streams, which no prefetcher sees: the same place of the next panel.
+      for (std::size_t at = 0; at < kBlocksInSuper * sizeof(Block); at += 64)
+        __builtin_prefetch(from + kPanelRows * row_bytes + at, 0, 2);
       if (n == kBlocksInSuper) {
         unpack_super<F, Isa>(from, codes[row]);
       } else {
@@ -70,11 +111,10 @@ void pack_panel(const std::byte* rows, std::size_t row_bytes, std::size_t count,
       }
     }
     for (std::size_t run = 0; run < n * Layout::kRunsInBlock; ++run) {
-      for (std::size_t row = 0; row < kPanelRows; ++row)
-        for (std::size_t t = 0; t < kRunVectors; ++t)
-          __builtin_memcpy(&turned[t][row], &codes[row][32 * run + 4 * t], 4);
-      pack_run<F>(turned, panel + Layout::codes_at(first + run / Layout::kRunsInBlock) +
-                              run % Layout::kRunsInBlock * Layout::kRunBytes);
+      PanelWord words[kRunVectors];
+      turn(codes, 32 * run, words);
+      pack_run<F>(words, panel + Layout::codes_at(first + run / Layout::kRunsInBlock) +
+                             run % Layout::kRunsInBlock * Layout::kRunBytes);
     }
   }
 }

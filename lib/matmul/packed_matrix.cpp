@@ -1,10 +1,10 @@
 #include <fmt/format.h>
 #include <omp.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <cstdlib>
 
+#include "base/huge_pages.hpp"
 #include "kernels/table.hpp"
 #include "kquant/matmul.hpp"
 #include "matmul/partition.hpp"
@@ -12,15 +12,13 @@
 namespace kquant {
 namespace {
 
-/// Pages of 2 MiB make a stream of reads faster: fewer of them are missing from the TLB.
-constexpr std::size_t kHugePage = std::size_t{2} << 20;
-
 std::byte* allocate(std::size_t bytes) {
   const std::size_t align = bytes >= kHugePage ? kHugePage : 64;
   void* p = nullptr;
   if (posix_memalign(&p, align, std::max<std::size_t>(bytes, 1)) != 0) return nullptr;
-  if (bytes >= kHugePage) madvise(p, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
-  return static_cast<std::byte*>(p);
+  auto* const memory = static_cast<std::byte*>(p);
+  prefer_huge_pages(memory, bytes);
+  return memory;
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/huge_pages.hpp"
 #include "model/cache_access.hpp"
 
 namespace kquant {
@@ -15,7 +16,9 @@ KvCache::KvCache(const Config& config, int capacity, KvType type)
       n_kv_heads_(config.n_kv_heads),
       head_dim_k_(config.head_dim_k),
       head_dim_v_(config.head_dim_v),
-      storage_(std::make_unique_for_overwrite<std::byte[]>(bytes() + CacheAccess::kAlign)) {}
+      storage_(std::make_unique_for_overwrite<std::byte[]>(bytes() + CacheAccess::kAlign)) {
+  prefer_huge_pages(storage_.get(), bytes() + CacheAccess::kAlign);
+}
 
 std::size_t KvCache::bytes() const {
   return static_cast<std::size_t>(n_layers_) * CacheAccess(*this).layer_bytes();
