@@ -17,11 +17,13 @@ namespace kquant {
 /// the outputs. docs/quantizer.md explains how.
 class ErrorFeedback {
  public:
-  /// hessian: K x K, symmetric, in any unit. `damping` times the mean of its diagonal is added to
-  /// the diagonal: what the text did not show is not free to change. Memory: two K x K matrices of
-  /// floats, and one of doubles while it runs. Errors: kInvalidArgument (not square), kBadData (not
-  /// finite, a negative diagonal).
-  static Result<ErrorFeedback> prepare(Span2d<const float> hessian, double damping = 0.01);
+  /// hessian: K x K, symmetric, in any unit; a sum over so many inputs. Few inputs make columns
+  /// seem related by chance: what is off the diagonal is taken times 1 - K / inputs, so that
+  /// nothing of it is left below K inputs, where H is an importance matrix. A fiftieth of the mean
+  /// of the diagonal is added to it: what the text did not show is not free to change. Memory: two
+  /// K x K matrices of floats, and one of doubles while it runs. Errors: kInvalidArgument (not
+  /// square), kBadData (not finite, a negative diagonal).
+  static Result<ErrorFeedback> prepare(Span2d<const float> hessian, std::size_t inputs);
 
   ErrorFeedback(ErrorFeedback&&) noexcept;
   ErrorFeedback& operator=(ErrorFeedback&&) noexcept;
@@ -34,21 +36,16 @@ class ErrorFeedback {
   Result<void> quantize(TensorType type, Span2d<const float> in, std::span<std::byte> out,
                         const QuantizeOptions& options = {}) const;
 
-  /// Changes weights w so that on the inputs y that H is of they answer as w did on inputs x:
-  /// w += w (C - H) H^-1, with cross C = sum x y^T in the Hessian's unit. (What quantized layers
-  /// before this one do to its inputs is made up for so, as far as a matrix can.) Errors:
-  /// kInvalidArgument (shapes).
-  Result<void> follow_inputs(Span2d<const float> cross, Span2d<float> weights) const;
-
-  /// sum (a - b) H (a - b)^T over rows, where H has the damping added and is scaled to a mean
-  /// diagonal of 1 before. Errors: kInvalidArgument (shapes).
-  Result<double> error(Span2d<const float> a, Span2d<const float> b) const;
-
   struct State;
 
  private:
   explicit ErrorFeedback(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
+
+/// sum (a - b) H (a - b)^T over rows: the squared error of the outputs. Errors: kInvalidArgument
+/// (shapes).
+Result<double> product_error(Span2d<const float> hessian, Span2d<const float> a,
+                             Span2d<const float> b);
 
 }  // namespace kquant

@@ -1,5 +1,6 @@
 #include "kquant/eval/calibrated_quantization.hpp"
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <memory>
@@ -14,12 +15,11 @@ namespace {
 
 constexpr std::size_t kProjections = LayerWeights::kProjections;
 
-/// A text on its way through a model and its quantized twin, layer by layer:
+/// A text on its way through a model, layer by layer:
 ///
-///     model   x --> layer i ------------> x            inputs of its matrices
-///                                                        |  moments, error feedback
-///     twin    y --> layer i, rehearsed --> inputs -------+------> packed matrices
-///             y --> layer i, with these --> y
+///     x --> layer i --> x
+///              |  inputs of its matrices: moments, error feedback
+///              +---> packed matrices
 class CalibratedLayers {
  public:
   static Result<std::unique_ptr<CalibratedLayers>> create(const gguf::File& file,
@@ -30,16 +30,12 @@ class CalibratedLayers {
     if (!config) return fail(config.error());
     auto weights = read_weights(file, *config);
     if (!weights) return fail(weights.error());
-    auto twin = read_weights(file, *config);
-    if (!twin) return fail(twin.error());
     const auto tokenizer = Tokenizer::load(file);
     if (!tokenizer) return fail(tokenizer.error());
     auto windows = Windows::cut(*tokenizer, text, calibration.context, calibration.chunks);
     if (!windows) return fail(windows.error());
-    std::unique_ptr<CalibratedLayers> layers(new CalibratedLayers(
-        file, *config, std::move(*weights), std::move(*twin), std::move(*windows), plan, threads));
-    if (auto ok = layers->start(config->embedding_scale); !ok) return fail(ok.error());
-    return layers;
+    return std::unique_ptr<CalibratedLayers>(new CalibratedLayers(
+        file, *config, std::move(*weights), std::move(*windows), plan, threads));
   }
 
   /// The tensor, packed; or nothing where the ordinary path is to write it.
@@ -53,50 +49,28 @@ class CalibratedLayers {
   }
 
  private:
-  CalibratedLayers(const gguf::File& file, const Config& config, Weights weights, Weights twin,
-                   Windows windows, const QuantizeReport& plan, int threads)
+  CalibratedLayers(const gguf::File& file, const Config& config, Weights weights, Windows windows,
+                   const QuantizeReport& plan, int threads)
       : file_(file),
         windows_(std::move(windows)),
         options_{.threads = threads, .effort = plan.effort},
         model_(config, std::move(weights)),
-        twin_(config, std::move(twin)),
         cache_(config, static_cast<int>(windows_.context())),
-        x_(windows_, config.n_embd),
-        y_(windows_, config.n_embd) {
+        x_(windows_, config.n_embd) {
+    std::map<std::string, TensorType> targets;  // of all tensors that become blocks
     for (const TensorReport& tensor : plan.tensors)
       if (tensor.plan.source != tensor.plan.target && can_pack(tensor.plan.target))
-        targets_[tensor.plan.name] = tensor.plan.target;
+        targets[tensor.plan.name] = tensor.plan.target;
     const auto take = [&](const Projection& p) {
       for (const std::string& name : p.names)
-        if (targets_.contains(name)) calibrated_[name] = targets_[name];
+        if (const auto found = targets.find(name); found != targets.end())
+          calibrated_.insert(*found);
     };
-    for (LayerWeights& layer : model_.weights().layers)
+    for (const LayerWeights& layer : model_.weights().layers)
       for (const Projection* p : layer.projections()) take(*p);
     const Weights& w = model_.weights();
     if (w.output.names != w.embedding.names) take(w.output);
-  }
-
-  /// The twin reads its own embedding.
-  Result<void> start(float embedding_scale) {
     x_.embed(model_, cache_);
-    y_ = x_;
-    const Projection& embedding = model_.weights().embedding;
-    const auto target = targets_.find(embedding.names.front());
-    if (target == targets_.end()) return {};
-    const MatrixView& table = embedding.matrices.front();
-    std::vector<std::byte> bytes(windows_.context() * row_bytes(target->second, table.cols));
-    for (std::size_t i = 0; i < windows_.count(); ++i) {
-      const std::vector<Token> tokens = windows_.window(i);
-      const Span2d<float> rows = y_.window(i);
-      for (std::size_t r = 0; r < rows.rows; ++r)
-        dequantize_rows(table, static_cast<std::size_t>(tokens[r]), rows.middle_rows(r, 1));
-      if (auto ok = kquant::quantize(target->second, rows, bytes, options_); !ok)
-        return fail(ok.error(), where(embedding.names.front()));
-      if (auto ok = dequantize(target->second, bytes, rows); !ok) return ok;
-      for (std::size_t r = 0; r < rows.rows; ++r)
-        for (float& value : rows.row(r)) value *= embedding_scale;
-    }
-    return {};
   }
 
   /// One layer's matrices in the layout of the fastest kernels, for as long as they are needed.
@@ -116,100 +90,76 @@ class CalibratedLayers {
 
   Result<void> next_layer() {
     Packed packed;
-    LayerWeights& model = model_.weights().layers[layer_];
-    LayerWeights& twin = twin_.weights().layers[layer_];
-    const LayerWeights source = model;
-    for (Projection* p : model.projections())
+    LayerWeights& layer = model_.weights().layers[layer_];
+    const LayerWeights source = layer;
+    for (Projection* p : layer.projections())
       for (MatrixView& matrix : p->matrices) {
         const auto view = packed.add(matrix);
         if (!view) return fail(view.error());
         matrix = *view;
       }
-    twin = model;
-
     auto moments = meet_inputs();
-    LayerWeights from = source;
+    layer = source;
     for (std::size_t p = 0; p < kProjections; ++p) {
-      auto views = quantize(*from.projections()[p], moments[p]);
-      if (!views) return fail(views.error());
-      for (std::size_t m = 0; m < views->size(); ++m)
-        if ((*views)[m].data) {
-          const auto view = packed.add((*views)[m]);
-          if (!view) return fail(view.error());
-          twin.projections()[p]->matrices[m] = *view;
-        }
+      const Projection& projection = *layer.projections()[p];
+      if (is_calibrated(projection))
+        if (auto ok = quantize(projection, moments[p]); !ok) return ok;
       moments[p] = {};
+      for (const MatrixView& matrix : projection.matrices)
+        file_.release({matrix.data, matrix.bytes()});
     }
-    y_.run(twin_, cache_, layer_);
-    model = twin = source;
-    for (const Projection* p : model.projections())
-      for (const MatrixView& matrix : p->matrices) file_.release({matrix.data, matrix.bytes()});
     ++layer_;
     return {};
   }
 
-  /// Takes x through the layer, and lets y see it.
+  bool is_calibrated(const Projection& projection) const {
+    return std::ranges::any_of(projection.names,
+                               [&](const auto& name) { return calibrated_.contains(name); });
+  }
+
+  /// Takes x through the layer.
   std::array<InputMoments, kProjections> meet_inputs() {
     std::array<InputMoments, kProjections> moments;
-    std::array<FloatMatrix, kProjections> x, y;
-    const auto keep_inputs_of = [&](ForwardPass& pass, std::array<FloatMatrix, kProjections>& in) {
-      const auto projections = pass.weights().layers[layer_].projections();
-      pass.observer = [&in, projections](std::string_view tensor, Span2d<const float> input) {
-        for (std::size_t p = 0; p < kProjections; ++p)
-          if (projections[p]->names.front() == tensor) in[p].transpose_of(input);
-      };
+    const auto projections = model_.weights().layers[layer_].projections();
+    model_.observer = [&](std::string_view tensor, Span2d<const float> inputs) {
+      for (std::size_t p = 0; p < kProjections; ++p)
+        if (projections[p]->names.front() == tensor && is_calibrated(*projections[p]))
+          moments[p].add(inputs);
     };
-    keep_inputs_of(model_, x);
-    keep_inputs_of(twin_, y);
-    for (std::size_t i = 0; i < windows_.count(); ++i) {
-      x_.run(model_, cache_, layer_, i);
-      y_.rehearse(twin_, cache_, layer_, i);
-      for (std::size_t p = 0; p < kProjections; ++p) moments[p].add(x[p], y[p]);
-    }
-    model_.observer = twin_.observer = {};
+    x_.run(model_, cache_, layer_);
+    model_.observer = {};
     return moments;
   }
 
   Result<void> output() {
     InputMoments moments;
-    FloatMatrix hidden, x, y;
+    FloatMatrix hidden;
     for (std::size_t i = 0; i < windows_.count(); ++i) {
-      const auto of = [&](ForwardPass& pass, TextStates& states, FloatMatrix& inputs) {
-        hidden.resize(windows_.context(), states.window(i).cols);
-        pass.finish(states.window(i), hidden.view());
-        inputs.transpose_of(hidden.view());
-      };
-      of(model_, x_, x);
-      of(twin_, y_, y);
-      moments.add(x, y);
+      hidden.resize(windows_.context(), x_.window(i).cols);
+      model_.finish(x_.window(i), hidden.view());
+      moments.add(hidden.view());
     }
-    const auto views = quantize(model_.weights().output, moments);
-    if (!views) return fail(views.error());
-    return {};
+    return quantize(model_.weights().output, moments);
   }
 
-  /// Packed rows of a projection's matrices, kept in done_; views without data of those that stay.
-  Result<std::vector<MatrixView>> quantize(const Projection& projection, InputMoments& moments) {
-    std::vector<MatrixView> views(projection.matrices.size());
-    const auto feedback = ErrorFeedback::prepare(moments.own());
+  /// The packed rows of a projection's matrices are kept in done_.
+  Result<void> quantize(const Projection& projection, InputMoments& moments) {
+    const auto feedback = ErrorFeedback::prepare(moments.sum(), moments.tokens());
     if (!feedback) return fail(feedback.error(), where(projection.names.front()));
-    for (std::size_t m = 0; m < views.size(); ++m) {
+    for (std::size_t m = 0; m < projection.matrices.size(); ++m) {
       const std::string& name = projection.names[m];
       const auto target = calibrated_.find(name);
       if (target == calibrated_.end()) continue;
       const MatrixView& source = projection.matrices[m];
       FloatMatrix w;
       w.resize(source.rows, source.cols);
-      if (auto ok = dequantize(source.type, {source.data, source.bytes()}, w.view()); !ok)
-        return fail(ok.error(), where(name));
       std::vector<std::byte> bytes(source.rows * row_bytes(target->second, source.cols));
-      auto ok = feedback->follow_inputs(moments.cross(), w.view());
+      auto ok = dequantize(source.type, {source.data, source.bytes()}, w.view());
       if (ok) ok = feedback->quantize(target->second, w.view(), bytes, options_);
       if (!ok) return fail(ok.error(), where(name));
-      const auto& kept = done_[name] = std::move(bytes);
-      views[m] = {target->second, source.rows, source.cols, kept.data()};
+      done_[name] = std::move(bytes);
     }
-    return views;
+    return {};
   }
 
   std::string where(const std::string& tensor) const { return detail::at_tensor(file_, tensor); }
@@ -217,12 +167,11 @@ class CalibratedLayers {
   const gguf::File& file_;
   Windows windows_;
   QuantizeOptions options_;
-  ForwardPass model_, twin_;
+  ForwardPass model_;
   KvCache cache_;
-  TextStates x_, y_;  ///< before layer_
+  TextStates x_;  ///< before layer_
   std::size_t layer_ = 0;
-  std::map<std::string, TensorType> targets_;     ///< of all tensors that become blocks
-  std::map<std::string, TensorType> calibrated_;  ///< those among them that meet error feedback
+  std::map<std::string, TensorType> calibrated_;  ///< tensors that meet error feedback
   std::map<std::string, std::vector<std::byte>> done_;
 };
 

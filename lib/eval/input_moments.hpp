@@ -1,6 +1,8 @@
 #pragma once
 // What the inputs of a matrix were like over a text, as far as quantizing it needs to know.
 
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <vector>
 
@@ -30,31 +32,66 @@ struct FloatMatrix {
   }
 };
 
-/// Sums over tokens of y y^T and of x y^T, where x is what a matrix of the model meets and y what
-/// it meets in the quantized model instead.
+/// Sum over tokens of x x^T, where x is what a matrix meets. In some layers a few tokens, the first
+/// of a text before all, are a thousand times as long as others, and what follows is a norm, or a
+/// sum that they are as large in: no token counts as longer than three times the median.
 class InputMoments {
  public:
-  /// K x tokens each.
-  void add(FloatMatrix& x, FloatMatrix& y) {
-    add(y, y, own_);
-    add(x, y, cross_);
+  /// tokens x K
+  void add(Span2d<const float> tokens) {
+    x_.transpose_of(tokens);
+    shorten();
+    if (sum_.rows == 0) sum_.resize(x_.rows, x_.rows);
+    // Of a symmetric sum the lower half is enough.
+    constexpr std::size_t kRows = 256;
+    for (std::size_t first = 0; first < x_.rows; first += kRows)
+      add_rows(first, std::min(first + kRows, x_.rows));
+    tokens_ += tokens.rows;
   }
-  Span2d<const float> own() { return own_.view(); }
-  Span2d<const float> cross() { return cross_.view(); }
+  /// Of how many tokens.
+  std::size_t tokens() const { return tokens_; }
+  Span2d<const float> sum() {
+    for (std::size_t i = 0; i < sum_.rows; ++i)
+      for (std::size_t k = i + 1; k < sum_.cols; ++k)
+        sum_.values[i * sum_.cols + k] = sum_.values[k * sum_.cols + i];
+    return sum_.view();
+  }
 
  private:
-  /// sum += a b^T; matmul() gives the same on every ISA, for any number of threads.
-  void add(FloatMatrix& a, FloatMatrix& b, FloatMatrix& sum) {
-    if (sum.rows == 0) sum.resize(a.rows, b.rows);
-    product_.resize(a.rows, b.rows);
-    matmul({TensorType::F32, b.rows, b.cols, reinterpret_cast<const std::byte*>(b.values.data())},
-           a.view(), product_.view(), workspace_);
+  void shorten() {
+    std::vector<float> lengths(x_.cols);
 #pragma omp parallel for
-    for (std::size_t i = 0; i < sum.values.size(); ++i) sum.values[i] += product_.values[i];
+    for (std::size_t t = 0; t < x_.cols; ++t) {
+      double square = 0;
+      for (std::size_t k = 0; k < x_.rows; ++k)
+        square += double{x_.values[k * x_.cols + t]} * double{x_.values[k * x_.cols + t]};
+      lengths[t] = static_cast<float>(std::sqrt(square));
+    }
+    std::vector<float> sorted = lengths;
+    const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
+    std::nth_element(sorted.begin(), middle, sorted.end());
+    const float most = 3 * *middle;
+    for (std::size_t t = 0; t < x_.cols; ++t) {
+      if (!(lengths[t] > most)) continue;
+      for (std::size_t k = 0; k < x_.rows; ++k) x_.values[k * x_.cols + t] *= most / lengths[t];
+    }
   }
 
-  FloatMatrix own_, cross_, product_;
+  /// Rows [first, last) of sum += x x^T, left of the diagonal and a little more.
+  void add_rows(std::size_t first, std::size_t last) {
+    product_.resize(last - first, last);
+    // matmul() gives the same on every ISA, for any number of threads.
+    matmul({TensorType::F32, last, x_.cols, reinterpret_cast<const std::byte*>(x_.values.data())},
+           x_.view().middle_rows(first, last - first), product_.view(), workspace_);
+#pragma omp parallel for
+    for (std::size_t i = 0; i < last - first; ++i)
+      for (std::size_t k = 0; k < last; ++k)
+        sum_.values[(first + i) * sum_.cols + k] += product_.values[i * last + k];
+  }
+
+  FloatMatrix x_, sum_, product_;
   MatmulWorkspace workspace_;
+  std::size_t tokens_ = 0;
 };
 
 }  // namespace kquant

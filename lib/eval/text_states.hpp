@@ -36,13 +36,6 @@ class TextStates {
     for (std::size_t i = 0; i < windows(); ++i) run(pass, cache, layer, i);
   }
 
-  /// The same on a copy of the window, which is lost: for what an observer sees.
-  void rehearse(ForwardPass& pass, KvCache& cache, std::size_t layer, std::size_t i) {
-    const auto from = window(i);
-    scratch_.assign(from.data, from.data + from.rows * from.cols);
-    run(pass, cache, layer, i, {scratch_.data(), from.rows, from.cols});
-  }
-
  private:
   template <class Fn>
   void on_piece(std::size_t i, KvCache& cache, const Fn& fn) const {
@@ -55,7 +48,7 @@ class TextStates {
 
   const Windows* windows_;
   std::size_t width_;
-  std::vector<float> values_, scratch_;
+  std::vector<float> values_;
 };
 
 }  // namespace kquant

@@ -23,6 +23,8 @@ const bool kSameEverywhere = [] {
   return true;
 }();
 
+constexpr double kDamping = 0.02;  ///< of the mean of the diagonal
+
 using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using Floats = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using Stride = Eigen::OuterStride<>;
@@ -44,7 +46,6 @@ void detail::add_product(Span2d<const float> a, Span2d<const float> b, Span2d<fl
 struct ErrorFeedback::State {
   std::size_t cols = 0;
   std::vector<float> hessian, factor, importance;
-  double damping = 0, unit = 1;  ///< H is the given one times `unit`, and `damping` on its diagonal
 
   detail::FeedbackMatrices matrices() const {
     return {cols, hessian.data(), factor.data(), importance.data()};
@@ -60,7 +61,7 @@ std::size_t ErrorFeedback::cols() const {
   return state_->cols;
 }
 
-Result<ErrorFeedback> ErrorFeedback::prepare(Span2d<const float> hessian, double damping) {
+Result<ErrorFeedback> ErrorFeedback::prepare(Span2d<const float> hessian, std::size_t inputs) {
   const std::size_t n = hessian.cols;
   if (n == 0 || hessian.rows != n)
     return fail(ErrorCode::kInvalidArgument,
@@ -73,13 +74,15 @@ Result<ErrorFeedback> ErrorFeedback::prepare(Span2d<const float> hessian, double
         ErrorCode::kBadData,
         "error feedback: the Hessian has numbers that are not finite, or a negative diagonal");
   // Inputs that are always zero: all errors cost the same.
-  h *= trace > 0 ? static_cast<double>(n) / trace : 0.0;
-  h.diagonal().array() += trace > 0 ? damping : 1.0;
+  const double unit = trace > 0 ? static_cast<double>(n) / trace : 0.0;
+  const double damping = trace > 0 ? kDamping : 1.0;
+  const double shared = inputs > n ? 1 - static_cast<double>(n) / static_cast<double>(inputs) : 0.0;
+  const Eigen::VectorXd diagonal = unit * h.diagonal();
+  h *= unit * shared;
+  h.diagonal() = diagonal.array() + damping;
 
   auto state = std::make_unique<State>();
   state->cols = n;
-  state->damping = trace > 0 ? damping : 1.0;
-  state->unit = trace > 0 ? static_cast<double>(n) / trace : 0.0;
   state->hessian.resize(n * n);
   state->factor.resize(n * n);
   state->importance.resize(n);
@@ -137,49 +140,20 @@ Result<void> ErrorFeedback::quantize(TensorType type, Span2d<const float> in,
   return kquant::quantize(type, in, out, plain);
 }
 
-Result<void> ErrorFeedback::follow_inputs(Span2d<const float> cross, Span2d<float> weights) const {
-  if (cross.rows != cols() || cross.cols != cols() || weights.cols != cols())
-    return fail(
-        ErrorCode::kInvalidArgument,
-        fmt::format("error feedback: cross moments {} x {} and weights of {} columns, expected "
-                    "{} of all",
-                    cross.rows, cross.cols, weights.cols, cols()));
-  const auto n = static_cast<Eigen::Index>(cols());
-  Eigen::Map<Floats, 0, Stride> w(weights.data, static_cast<Eigen::Index>(weights.rows), n,
-                                  Stride(static_cast<Eigen::Index>(weights.stride)));
-  Floats difference =
-      map(cross) * static_cast<float>(state_->unit) - map({state_->hessian.data(), cols(), cols()});
-  difference.diagonal().array() += static_cast<float>(state_->damping);
-  // H^-1 = R^-T R^-1 with R = M D.
-  const Eigen::Map<const Floats> m(state_->factor.data(), n, n);
-  const Eigen::Map<const Eigen::VectorXf> d2(state_->importance.data(), n);
-  constexpr Eigen::Index kRows = 64;
-#pragma omp parallel for schedule(dynamic)
-  for (Eigen::Index first = 0; first < w.rows(); first += kRows) {
-    const Eigen::Index rows = std::min(kRows, w.rows() - first);
-    Floats y = w.middleRows(first, rows) * difference;
-    // y H^-1: z (M D)^T = y, then x (M D) = z
-    m.triangularView<Eigen::UnitUpper>().transpose().solveInPlace<Eigen::OnTheRight>(y);
-    y = y * d2.cwiseInverse().asDiagonal();
-    m.triangularView<Eigen::UnitUpper>().solveInPlace<Eigen::OnTheRight>(y);
-    w.middleRows(first, rows) += y;
-  }
-  return {};
-}
-
-Result<double> ErrorFeedback::error(Span2d<const float> a, Span2d<const float> b) const {
-  if (a.cols != cols() || b.cols != cols() || a.rows != b.rows)
-    return fail(
-        ErrorCode::kInvalidArgument,
-        fmt::format("error feedback: {} x {} and {} x {}, expected two matrices of {} columns",
-                    a.rows, a.cols, b.rows, b.cols, cols()));
-  const auto h = map({state_->hessian.data(), cols(), cols()});
+Result<double> product_error(Span2d<const float> hessian, Span2d<const float> a,
+                             Span2d<const float> b) {
+  if (hessian.rows != hessian.cols || a.cols != hessian.cols || b.cols != a.cols ||
+      b.rows != a.rows)
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("error of products: {} x {} and {} x {} for a Hessian of {} x {}, "
+                            "expected two matrices of its columns",
+                            a.rows, a.cols, b.rows, b.cols, hessian.rows, hessian.cols));
   double sum = 0;
   constexpr std::size_t kRows = 64;
   for (std::size_t first = 0; first < a.rows; first += kRows) {
     const std::size_t n = std::min(kRows, a.rows - first);
     const Floats e = map(a.middle_rows(first, n)) - map(b.middle_rows(first, n));
-    sum += (e * h).cwiseProduct(e).cast<double>().sum();
+    sum += (e * map(hessian)).cwiseProduct(e).cast<double>().sum();
   }
   return sum;
 }

@@ -10,6 +10,7 @@
 // Both lower the same sum, E = e H e^T with e = w - w'. Step 1 sees it as sum_j D_j^2 (x_j -
 // w'_j)^2 where x_j = w_j + sum_{i<j} e_i M_ij, step 2 by its gradient g = H e.
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -38,7 +39,7 @@ inline void add_scaled(float factor, const float* x, std::size_t n, float* y) {
 template <class F>
 class FeedbackRows {
  public:
-  static constexpr std::size_t kRows = 16;  ///< at most, at a time
+  static constexpr std::size_t kRows = 32;  ///< at most, at a time
 
   FeedbackRows(const FeedbackMatrices& matrices, Effort effort)
       : m_(matrices), effort_(effort), blocks_(m_.cols / kBlock) {
@@ -59,8 +60,13 @@ class FeedbackRows {
     for (std::size_t b = 0; b < blocks_; ++b) feed_block(b);
     std::fill(g_.begin(), g_.end(), 0.0f);
     add_product(view(e_), {m_.hessian, m_.cols, m_.cols}, view(g_));
+    for (int sweep = 0; sweep < kSweeps; ++sweep) {
+      int changes = 0;
+      for (std::size_t b = 0; b < blocks_; b += kBlocksAPanel)
+        changes += descend(b, std::min(b + kBlocksAPanel, blocks_));
+      if (changes == 0) break;
+    }
     for (std::size_t r = 0; r < w.rows; ++r) {
-      descend(r);
       for (std::size_t b = 0; b < blocks_; ++b) {
         const Block block =
             pack_block<F>(scales_[r * blocks_ + b], codes_.data() + r * m_.cols + b * kBlock);
@@ -74,6 +80,9 @@ class FeedbackRows {
   static constexpr std::size_t kBlock = F::kBlock, kSub = F::kSub;
   static constexpr int kSweeps = 4;
   static constexpr float kFloor = 0.05f;  ///< see QuantizeOptions::importance_floor
+
+  /// Step 2 takes so many columns at a time: that square of H stays in the cache.
+  static constexpr std::size_t kBlocksAPanel = std::max<std::size_t>(1, 256 / kBlock);
 
   Span2d<float> view(std::vector<float>& v) { return {v.data(), w_.rows, m_.cols}; }
 
@@ -137,16 +146,23 @@ class FeedbackRows {
     return c > kLow ? (c < kHigh ? c : kHigh) : kLow;
   }
 
-  // ---- 2: one row, coordinate by coordinate ----
+  // ---- 2: coordinate by coordinate ----
 
-  void descend(std::size_t r) {
-    e = e_.data() + r * m_.cols;
-    g = g_.data() + r * m_.cols;
-    w = w_.row(r).data();
-    codes = codes_.data() + r * m_.cols;
-    for (int sweep = 0; sweep < kSweeps; ++sweep) {
-      int changes = 0;
-      for (std::size_t b = 0; b < blocks_; ++b) {
+  /// Blocks [begin, end) of each row. Their changes count for other columns only when all is done.
+  int descend(std::size_t begin, std::size_t end) {
+    panel_first_ = begin * kBlock;
+    panel_cols_ = (end - begin) * kBlock;
+    const std::size_t last = panel_first_ + panel_cols_;
+    change_.resize(w_.rows * panel_cols_);
+    int changes = 0;
+    for (std::size_t r = 0; r < w_.rows; ++r) {
+      e = e_.data() + r * m_.cols;
+      g = g_.data() + r * m_.cols;
+      w = w_.row(r).data();
+      codes = codes_.data() + r * m_.cols;
+      float* const change = change_.data() + r * panel_cols_;
+      for (std::size_t i = 0; i < panel_cols_; ++i) change[i] = -e[panel_first_ + i];
+      for (std::size_t b = begin; b < end; ++b) {
         BlockScales<F>& scales = scales_[r * blocks_ + b];
         for (std::size_t j = 0; j < kSubs<F>; ++j) {
           if constexpr (!kDirectScale<F>) changes += improve_sub_scale(b, j, scales);
@@ -154,8 +170,23 @@ class FeedbackRows {
         }
         changes += improve_super(b, scales);
       }
-      if (changes == 0) break;
+      for (std::size_t i = 0; i < panel_cols_; ++i) change[i] += e[panel_first_ + i];
     }
+    if (changes == 0) return 0;
+    const auto spread = [&](std::size_t from, std::size_t to) {
+      if (from == to) return;
+      add_product({change_.data(), w_.rows, panel_cols_},
+                  {m_.hessian + panel_first_ * m_.cols + from, panel_cols_, to - from, m_.cols},
+                  {g_.data() + from, w_.rows, to - from, m_.cols});
+    };
+    spread(0, panel_first_);
+    spread(last, m_.cols);
+    return changes;
+  }
+
+  /// w' of column i becomes smaller by `by`: its error larger.
+  void change_error(std::size_t i, float by) {
+    add_scaled(by, m_.hessian + i * m_.cols + panel_first_, panel_cols_, g + panel_first_);
   }
 
   /// Each code of a sub-block to its best, one after the other.
@@ -173,7 +204,7 @@ class FeedbackRows {
       if (!(2 * by * g[i] - by * by * curvature > 0)) continue;
       codes[i] = code;
       e[i] = w[i] - value(scale, min, code);
-      add_scaled(-by, m_.hessian + i * m_.cols, m_.cols, g);
+      change_error(i, -by);
       ++changes;
     }
     return changes;
@@ -234,7 +265,7 @@ class FeedbackRows {
     const float by = error - e[i];
     if (by == 0) return;
     e[i] = error;
-    add_scaled(by, m_.hessian + i * m_.cols, m_.cols, g);
+    change_error(i, by);
   }
 
   /// d and dmin, for the codes and integers as they are.
@@ -292,10 +323,11 @@ class FeedbackRows {
   std::vector<float> x_, e_, g_;
   std::vector<std::int8_t> codes_;
   std::vector<BlockScales<F>> scales_;
-  std::vector<float> panel_, panel_importance_;
+  std::vector<float> panel_, panel_importance_, change_;
   std::vector<std::byte> packed_;
 
-  // Of the row that descends.
+  // Of the row that descends, and of the columns it does so in.
+  std::size_t panel_first_ = 0, panel_cols_ = 0;
   const float* w = nullptr;
   float *e = nullptr, *g = nullptr;
   std::int8_t* codes = nullptr;
