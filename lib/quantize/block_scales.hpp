@@ -20,14 +20,20 @@ struct BlockScales {
 };
 
 /// 1 / scale, 0 where there is none.
-template <int W>
-KQ_INLINE Lanes<W> inverse_of(Lanes<W> scale) {
-  using V = Lanes<W>;
+template <class V>
+KQ_INLINE V inverse_of(V scale) {
   return select(V::all(0x1p-100f) < magnitude(scale), V::all(1) / scale, V::zero());
 }
 
 /// Values beyond this are cut: no format reaches it (65504 * 128 * 32 is less).
 inline constexpr float kBlockUnitLimit = 0x1p29f;
+
+/// x divided by the power of two of its block's largest magnitude; down: 1 / that.
+template <class V>
+KQ_INLINE V in_block_units(V x, V down) {
+  const V limit = V::all(kBlockUnitLimit);
+  return smaller(larger(x, -limit), limit) * down;
+}
 
 /// The nearest code, as it is multiplied (q - kZero); inverse = 1 / scale. V: float-like.
 template <class F, class V>

@@ -74,40 +74,39 @@ constexpr SearchPlan plan_of(Effort effort, bool weighted) {
   return p;
 }
 
-template <class F, int W>
+template <class F, class V>
 class ScaleSearch {
  public:
-  using V = Lanes<W>;
-  using Sub = SubBlocks<F, W>;
+  using Sub = SubBlocks<F, V>;
 
-  static Fit<W> fit(const Sub& sub, const SearchPlan& plan) {
+  KQ_HOST_DEVICE static Fit<V> fit(const Sub& sub, const SearchPlan& plan) {
     constexpr bool kExact = F::kBits >= 8;
-    const Fit<W> quick = fit_by<kExact>(sub, plan);
+    const Fit<V> quick = fit_by<kExact>(sub, plan);
     const auto unsure = sub.needs_exact(quick.error);
     return kExact || !unsure.any() ? quick : select(unsure, fit_by<true>(sub, plan), quick);
   }
 
  private:
   template <bool kExact>
-  static Fit<W> fit_by(const Sub& sub, const SearchPlan& plan) {
-    const auto fit = [&](const Affine<W>& a) {
+  KQ_HOST_DEVICE static Fit<V> fit_by(const Sub& sub, const SearchPlan& plan) {
+    const auto fit = [&](const Affine<V>& a) {
       if constexpr (kExact)
         return sub.fit_exactly(a);
       else
         return sub.fit(a);
     };
-    Affine<W> best = {V::zero(), V::zero()};
+    Affine<V> best = {V::zero(), V::zero()};
     V error = V::all(3e38f);
     // A scale that is better by no more than rounding noise would be chosen by chance, differently
     // in every sub-block of a constant row; the first of equals is taken instead.
-    const auto consider = [&](const Affine<W>& start) {
-      const Fit<W> found = fit(start);
+    const auto consider = [&](const Affine<V>& start) {
+      const Fit<V> found = fit(start);
       const auto better = found.error + sub.tie() < error;
       best = select(better, found.affine, best);
       error = select(better, found.error, error);
     };
     F::kHasMin ? starts_with_min(sub, plan, consider) : starts(sub, plan, consider);
-    Fit<W> at = fit(best);
+    Fit<V> at = fit(best);
     for (int i = 0; i < plan.refinements; ++i) {
       const auto better = at.error < error;
       if (!better.any()) break;
@@ -119,7 +118,7 @@ class ScaleSearch {
   }
 
   template <class Consider>
-  static void starts(const Sub& sub, const SearchPlan& plan, Consider& consider_start) {
+  KQ_HOST_DEVICE static void starts(const Sub& sub, const SearchPlan& plan, Consider& consider_start) {
     const V extreme = select(sub.high() < -sub.low(), sub.low(), sub.high());
     const auto consider = [&](float code) { consider_start({(1 / code) * extreme, V::zero()}); };
     consider(Sub::kLow);
@@ -131,7 +130,7 @@ class ScaleSearch {
   }
 
   template <class Consider>
-  static void starts_with_min(const Sub& sub, const SearchPlan& plan, Consider& consider) {
+  KQ_HOST_DEVICE static void starts_with_min(const Sub& sub, const SearchPlan& plan, Consider& consider) {
     constexpr float kPerCode = 1 / Sub::kHigh;
     const V zero = V::zero();
     const V floor = Sub::kFreeMin ? sub.low() : smaller(sub.low(), zero);
