@@ -43,21 +43,33 @@ KQ_INLINE V nearest(V x, V min, V inverse) {
                             V::all(static_cast<float>(kCodes<F>.high))));
 }
 
+/// Puts weights first, first + step … of every run into a block whose planes are zeros there.
 /// codes: F::kBlock of them, as they are multiplied (q - kZero).
 template <class F>
-KQ_INLINE typename F::Block pack_block(const BlockScales<F>& scales, const std::int8_t* codes) {
-  typename F::Block block{};
-  F::pack_scales(scales.words, block);
-  F::set_d(block, scales.d, scales.dmin);
-  std::uint8_t* const bytes = bytes_of<F>(block);
+KQ_INLINE void put_codes(const std::int8_t* codes, int first, int step, std::uint8_t* bytes) {
   // With g known at compile time a run is a few vector instructions.
   [&]<int... g>(std::integer_sequence<int, g...>) {
     const auto put_run = [&]<int G>() {
-      for (int i = 0; i < F::kRun; ++i) put_code<F>(bytes, G, i, codes[G * F::kRun + i] + F::kZero);
+      for (int i = first; i < F::kRun; i += step)
+        put_code<F>(bytes, G, i, codes[G * F::kRun + i] + F::kZero);
     };
     (put_run.template operator()<g>(), ...);
   }
   (std::make_integer_sequence<int, kRuns<F>>());
+}
+
+template <class F>
+KQ_INLINE void put_scales(const BlockScales<F>& scales, typename F::Block& block) {
+  F::pack_scales(scales.words, block);
+  F::set_d(block, scales.d, scales.dmin);
+}
+
+/// codes: as of put_codes().
+template <class F>
+KQ_INLINE typename F::Block pack_block(const BlockScales<F>& scales, const std::int8_t* codes) {
+  typename F::Block block{};
+  put_scales<F>(scales, block);
+  put_codes<F>(codes, 0, 1, bytes_of<F>(block));
   return block;
 }
 

@@ -97,7 +97,8 @@ class BlockSearch {
   };
 
   /// Costs of storing target as a multiple of a unit, over units for the largest of a block.
-  KQ_HOST_DEVICE void guess_unit(V target, V weight, Range range, int count, Guesses& guesses) const {
+  KQ_HOST_DEVICE void guess_unit(V target, V weight, Range range, int count,
+                                 Guesses& guesses) const {
     constexpr float kHalfStep = 0.5f;
     for (int n = 0; n < count; ++n) guesses.unit[n] = V::zero(), guesses.cost[n] = V::all(3e38f);
     const V extreme = extreme_of_block<F>(target);

@@ -17,8 +17,8 @@
 //                                     its turns together with them
 //     exponent_alone(x)               the power of two at or below x > 0, a normal number
 //     turn<kSub>(in, out)             number i of sub-block j, in + j * kSub + i, to out[i][j]
-//     x.sum_of_block<kSubs>()         over the kSubs neighbouring lanes of a block, in each of them,
-//     x.largest_of_block<kSubs>()     in a fixed tree: lanes 4 apart, 2, 1, at last 8
+//     x.sum_of_block<kSubs>()         over the kSubs neighbouring lanes of a block, in each of
+//     them, x.largest_of_block<kSubs>()     in a fixed tree: lanes 4 apart, 2, 1, at last 8
 //     x.once_a_block<kSubs>(fn)       fn of a float that all lanes of a block have
 
 #include "kquant/base/macros.hpp"

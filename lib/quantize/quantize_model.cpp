@@ -225,21 +225,15 @@ class Converter {
     if (!ready.empty())
       packed_.assign(ready.begin(), ready.end());
     else if (auto done = quantize(target, values, packed_, options); !done)
-      return fail(explain(done.error(), first, cols), at_tensor(in_, tensor.name));
+      // Rows count from the start of the tensor, not of the panel.
+      return fail(done.error().code == ErrorCode::kBadData
+                      ? detail::check_finite(values, first).error()
+                      : done.error(),
+                  at_tensor(in_, tensor.name));
     if (out_)
       if (auto done = out_->append(packed_); !done) return fail(done.error());
     auto error = measure_error(target, values, packed_, options);
     if (!error) return fail(error.error(), at_tensor(in_, tensor.name));
-    return error;
-  }
-
-  /// Rows count from the start of the tensor, not of the panel.
-  Error explain(Error error, std::size_t first_row, std::size_t cols) const {
-    if (error.code != ErrorCode::kBadData) return error;
-    const auto bad = std::ranges::find_if(values_, [](float x) { return !std::isfinite(x); });
-    if (bad == values_.end()) return error;
-    const auto at = static_cast<std::size_t>(bad - values_.begin());
-    error.message = detail::cannot_quantize(first_row + at / cols, at % cols, *bad);
     return error;
   }
 

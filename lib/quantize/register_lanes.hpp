@@ -1,8 +1,8 @@
 #pragma once
 // All sixteen lanes (lanes.hpp) in registers of W = 4, 8 or 16 floats: how a CPU searches.
 //
-// Registers are the compilers' generic vectors; only smaller and larger need an intrinsic (gcc makes
-// two instructions of a comparison and a choice).
+// Registers are the compilers' generic vectors; only smaller and larger need an intrinsic (gcc
+// makes two instructions of a comparison and a choice).
 
 #include <cstdint>
 #include <cstring>

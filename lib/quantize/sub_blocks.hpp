@@ -121,16 +121,15 @@ class SubBlocks {
     if ((nought != nought).any()) return false;
     largest = largest_of_block<F>(largest);
     const Mask nothing = largest < V::all(0x1p-40f);
-    up_ = select(
-        nothing, V::all(1),
-        exponent_alone(smaller(larger(largest, V::all(0x1p-40f)), V::all(kBlockUnitLimit))));
+    up_ =
+        select(nothing, V::all(1),
+               exponent_alone(smaller(larger(largest, V::all(0x1p-40f)), V::all(kBlockUnitLimit))));
     down_ = V::all(1) / up_;
     V sum_wx = V::zero();
     high_ = V::all(-kBlockUnitLimit);
     low_ = V::all(kBlockUnitLimit);
     for (int i = 0; i < F::kSub; ++i) {
-      const V xi =
-          select(nothing, V::zero(), in_block_units(V::load(x_[i]), down_));
+      const V xi = select(nothing, V::zero(), in_block_units(V::load(x_[i]), down_));
       xi.store(x_[i]);
       sum_wx = sum_wx + V::load(w_[i]) * xi;
       low_ = smaller(low_, xi);
