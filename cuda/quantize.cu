@@ -16,11 +16,12 @@ namespace {
 /// Rows of a matrix, some at a time.
 class RowQuantizer {
  public:
-  static Result<RowQuantizer> make(const Device& device, TensorType type, std::size_t most_rows,
+  static Result<RowQuantizer> make(const Device& device, TensorType type,
+                                   const QuantizeShape& shape, std::size_t most_rows,
                                    std::size_t cols, const QuantizeOptions& options) {
     RowQuantizer out;
     out.queue_ = device.queue();
-    out.shape_ = format_kernels_of(type).quantize;
+    out.shape_ = shape;
     const auto at_once = static_cast<std::size_t>(out.shape_.weights);
     out.stride_ = (cols + at_once - 1) / at_once * at_once;
     out.row_bytes_ = row_bytes(type, cols);
@@ -94,11 +95,12 @@ Result<void> quantize_by_pieces(const Device& device, TensorType type, Span2d<co
                                 std::span<std::byte> out, const QuantizeOptions& options,
                                 std::size_t piece_weights) {
   if (auto ok = detail::check_request(type, in, out, options); !ok) return ok;
-  if (!WeightFormats::visit(type, []<class F>() {}))
-    return kquant::quantize(type, in, out, options);
+  const QuantizeShape* shape = nullptr;
+  WeightFormats::visit(type, [&]<class F>() { shape = &format_kernels<F>().quantize; });
+  if (shape == nullptr) return kquant::quantize(type, in, out, options);
   if (in.rows == 0 || in.cols == 0) return {};
   const std::size_t at_once = std::clamp<std::size_t>(piece_weights / in.cols, 1, in.rows);
-  auto quantizer = RowQuantizer::make(device, type, at_once, in.cols, options);
+  auto quantizer = RowQuantizer::make(device, type, *shape, at_once, in.cols, options);
   if (!quantizer) return fail(quantizer.error());
   for (std::size_t row = 0; row < in.rows; row += at_once) {
     const auto rows = in.middle_rows(row, std::min(at_once, in.rows - row));
