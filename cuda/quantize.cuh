@@ -3,8 +3,8 @@
 // thread, sixteen threads what a CPU does at once.
 //
 //     limit       arithmetic: about a thousand operations a weight, 4 bytes read
-//     registers   255         local memory   a sub-block's weights, and those with importances
-//     shared      packed blocks, and codes on their way from sub-blocks' threads to them
+//     registers   100 … 254: a sub-block's weights x, importances w and w x stay in them
+//     shared      packed blocks, and codes on their way from sub-blocks' threads to them; up to 9 KB
 //
 // Threads of a warp meet in sums over a block and in votes whether to go on. What a lane computes
 // depends on its block alone, and is what a register's lane computes on a CPU: no fused
