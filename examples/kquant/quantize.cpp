@@ -239,8 +239,8 @@ void add_quantize(CLI::App& app) {
   command->add_option("--threads", o->threads, "Threads; the bytes do not depend on it")
       ->check(CLI::Range(1, 1024));
   add_device_option(*command,
-                    "weights are searched for their scales, with the same bytes as outcome "
-                    "(not --calibrate's, and not while types are tried)",
+                    "weights are quantized, to the same bytes "
+                    "(--calibrate and trying types remain the CPU's)",
                     [o](const cuda::Device& device) { o->gpu = device; });
   command->add_flag("--dry-run", o->dry_run, "Print the plan and the sizes, write nothing");
   command->add_flag("--json", o->json, "Report as JSON");
