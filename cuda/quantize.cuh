@@ -2,9 +2,9 @@
 // Rows of floats to packed blocks: the CPU's search (lib/quantize/block_search.hpp), a sub-block a
 // thread, sixteen threads what a CPU does at once.
 //
-//     limit       arithmetic: about a thousand operations a weight, 4 bytes read
+//     limit       arithmetic: hundreds of operations a weight and more, 4 bytes read
 //     registers   100 … 254: a sub-block's weights x, importances w and w x stay in them
-//     shared      packed blocks, and codes on their way from sub-blocks' threads to them; up to 9 KB
+//     shared      packed blocks, and codes on their way from sub-blocks' threads to them: 9 KB
 //
 // Threads of a warp meet in sums over a block and in votes whether to go on. What a lane computes
 // depends on its block alone, and is what a register's lane computes on a CPU: no fused

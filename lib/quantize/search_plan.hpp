@@ -28,7 +28,7 @@ struct SearchPlan {
 // Chosen by measurement (docs/quantizer.md): `best` is where twice the time gains a thousandth,
 // `fast` where five times the reference encoder's speed is kept.
 template <class F>
-constexpr SearchPlan plan_of(Effort effort, bool weighted) {
+KQ_INLINE constexpr SearchPlan plan_of(Effort effort, bool weighted) {
   constexpr bool kFine = F::kBits >= 6, kDirect = kDirectScale<F>;
   if (effort == Effort::kBest) {
     SearchPlan p{.from = -4,

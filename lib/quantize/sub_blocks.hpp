@@ -71,7 +71,7 @@ struct Fit {
 /// Importances of a block's columns, or nullptr for all alike, to such of mean 1, each with `floor`
 /// added (QuantizeOptions::importance_floor). F::kBlock each.
 template <class F>
-void even_out(const float* importance, float floor, float* even) {
+KQ_INLINE void even_out(const float* importance, float floor, float* even) {
   double of_block = 0;
   if (importance)
     for (int i = 0; i < F::kBlock; ++i) of_block += double{importance[i]};
