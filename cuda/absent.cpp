@@ -56,5 +56,9 @@ Result<void> matmul(const DeviceMatrix&, Span2d<const float>, Span2d<float>) {
 Result<void> dequantize(const DeviceMatrix&, NumberType, void*) {
   return fail(absent());
 }
+Result<void> quantize(const Device&, TensorType, Span2d<const float>, std::span<std::byte>,
+                      const QuantizeOptions&) {
+  return fail(absent());
+}
 
 }  // namespace kquant::cuda

@@ -4,12 +4,25 @@
 #include "cuda/few_columns.cuh"
 #include "cuda/format_kernels.hpp"
 #include "cuda/many_columns.cuh"
+#include "cuda/quantize.cuh"
 
 namespace kquant::cuda {
 
 template <class Shape>
 FormatKernels::Shape shape_of(int columns, void (*kernel)(Product)) {
   return {Shape::kRows, columns, Shape::kThreads, Shape::kShared, kernel};
+}
+
+template <class F>
+QuantizeShape quantize_shape_of() {
+  if constexpr (DeviceLayout<F>::kPlain)
+    return {};
+  else
+    return {.weights = detail::kWeightsAtOnce<F>,
+            .shared = kQuantizeGroups * sizeof(Assembly<F>),
+            .plan = detail::plan_of<F>,
+            .even_out = detail::even_out<F>,
+            .kernel = quantize_rows<F>};
 }
 
 template <class F>
@@ -21,7 +34,8 @@ const FormatKernels& format_kernels() {
                shape_of<ManyColumns<F, 128>>(128, many_columns<F, 128>)},
       .dequantize = {dequantize<F, Numbers::kF32>, dequantize<F, Numbers::kF16>,
                      dequantize<F, Numbers::kBf16>},
-      .look_up = look_up<F>};
+      .look_up = look_up<F>,
+      .quantize = quantize_shape_of<F>()};
   return table;
 }
 

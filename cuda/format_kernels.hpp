@@ -3,6 +3,7 @@
 
 #include "cuda/lookup.cuh"
 #include "cuda/product.hpp"
+#include "cuda/quantize.hpp"
 
 namespace kquant::cuda {
 
@@ -17,6 +18,7 @@ struct FormatKernels {
   Shape many[2];                             ///< 32 and 128 columns a block
   void (*dequantize[3])(Table, void*) = {};  ///< by Numbers
   void (*look_up)(Lookup) = nullptr;
+  QuantizeShape quantize;  ///< none of plain types
 };
 
 /// Defined once for each of DeviceFormats, in inst/.

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <random>
@@ -22,6 +23,7 @@
 #include "cuda/format_kernels.hpp"
 #include "cuda/matrix.hpp"
 #include "cuda/model/plan.hpp"
+#include "cuda/quantize.hpp"
 
 namespace {
 
@@ -222,6 +224,59 @@ void measure_format(const std::shared_ptr<Queue>& queue, TensorType type, bench:
   }
 }
 
+/// Bell-shaped weights, effort `fast`: the kernel alone, and rows from the CPU's memory and back.
+void measure_quantizing(const Device& device, TensorType type, bool weighted) {
+  constexpr std::size_t kRows = 4096, kCols = 4096;
+  const std::shared_ptr<Queue>& queue = device.queue();
+  const QuantizeShape& shape = format_kernels_of(type).quantize;
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal;
+  std::vector<float> x(kRows * kCols), importance(kCols), even(kCols);
+  for (float& v : x) v = 0.02f * normal(random);
+  for (float& v : importance) v = std::exp(normal(random));
+  QuantizeOptions options{.effort = Effort::kFast};
+  if (weighted) options.importance = importance;
+  const std::size_t block = type_info(type).block_size;
+  for (std::size_t at = 0; at < kCols; at += block)
+    shape.even_out(weighted ? importance.data() + at : nullptr, options.importance_floor,
+                   even.data() + at);
+  std::vector<std::byte> packed(kRows * row_bytes(type, kCols));
+  const Buffer rows = value_of(Buffer::allocate(queue, x.size() * sizeof(float), "rows"));
+  const Buffer columns = value_of(Buffer::allocate(queue, kCols * sizeof(float), "importances"));
+  const Buffer out = value_of(Buffer::allocate(queue, packed.size(), "blocks"));
+  const Buffer bad = value_of(Buffer::allocate(queue, sizeof(int), "flag"));
+  queue->copy_to_device(rows.as<>(), x.data(), rows.bytes());
+  queue->copy_to_device(columns.as<>(), even.data(), columns.bytes());
+  check(queue->finish());
+  const RowsToQuantize arguments{.x = rows.as<float>(),
+                                 .importance = columns.as<float>(),
+                                 .rows = static_cast<int>(kRows),
+                                 .stride = kCols,
+                                 .blocks = kCols / block,
+                                 .out = out.as<>(),
+                                 .bad = bad.as<int>(),
+                                 .plan = shape.plan(Effort::kFast, weighted)};
+  const auto a_block = static_cast<std::size_t>(kQuantizeGroups * shape.weights);
+  const std::string name = std::string(type_info(type).name) + (weighted ? " imatrix" : "");
+  const auto bytes = static_cast<double>(rows.bytes() + out.bytes());
+  print("quantize", name, 0, kRows, kCols,
+        seconds_of_launches(queue,
+                            [&] {
+                              queue->launch({.x = static_cast<int>(x.size() / a_block),
+                                             .threads = kQuantizeThreads,
+                                             .shared = shape.shared},
+                                            shape.kernel, arguments);
+                            }),
+        bytes, 0);
+  print("quantize, copied", name, 0, kRows, kCols,
+        seconds_of(
+            [&] {
+              check(quantize(device, type, {x.data(), kRows, kCols}, packed, options));
+            },
+            [] {}),
+        bytes, 0);
+}
+
 /// Heads of Llama 3 8B: 32 to 8, 128 dimensions; `tokens` new ones after `before`, in each of
 /// `batch` sequences.
 void measure_attention(const std::shared_ptr<Queue>& queue, bool q8, int tokens, int before,
@@ -302,13 +357,15 @@ int main(int argc, char** argv) {
   std::vector<std::size_t> all;
   for (const auto* ms : {&decode, &batches, &prefill})
     all.insert(all.end(), ms->begin(), ms->end());
+  const std::vector<TensorType> types{
+      TensorType::Q2_K, TensorType::Q3_K, TensorType::Q4_K, TensorType::Q5_K, TensorType::Q6_K,
+      TensorType::Q8_0, TensorType::Q4_0, TensorType::Q4_1, TensorType::Q5_0, TensorType::Q5_1};
   for (const bench::Shape& shape : shapes) {
     for (const std::size_t m : all) measure_cublas(queue, shape, m);
-    for (const TensorType type :
-         {TensorType::Q2_K, TensorType::Q3_K, TensorType::Q4_K, TensorType::Q5_K, TensorType::Q6_K,
-          TensorType::Q8_0, TensorType::Q4_0, TensorType::Q4_1, TensorType::Q5_0, TensorType::Q5_1})
-      measure_format(queue, type, shape, all);
+    for (const TensorType type : types) measure_format(queue, type, shape, all);
   }
+  for (const TensorType type : types)
+    for (const bool weighted : {false, true}) measure_quantizing(device, type, weighted);
   for (const bool q8 : {false, true}) {
     for (const int before : {512, 4096, 32768}) measure_attention(queue, q8, 1, before, 1);
     measure_attention(queue, q8, 1, 4096, 16);

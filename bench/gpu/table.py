@@ -55,6 +55,13 @@ def markdown(data):
         out.append(table(["cache", "new tokens", "sequences", "tokens before", "time", "GB/s", "TFLOP/s"],
                          [[r["type"], str(r["m"]), str(r["rows"]), str(r["cols"]), f"{r['microseconds']:.1f} µs",
                            f"{r['gb_per_s']:.0f}", f"{r['tflop_per_s']:.1f}"] for r in attention]))
+    quantized = {(r["kind"], r["type"]): r for r in results if r["kind"].startswith("quantize")}
+    if quantized:
+        out.append("## Quantizing bell-shaped weights, effort fast\n")
+        rate = lambda r: f"{r['rows'] * r['cols'] / r['microseconds'] * 1e-3:.2f}"
+        out.append(table(["to", "10⁹ weights/s", "from and to the CPU's memory"],
+                         [[kind, rate(r), rate(quantized["quantize, copied", kind])]
+                          for (what, kind), r in quantized.items() if what == "quantize"]))
     if "model" in data:
         out.append("## A model of 8B shape, Q4_K_M, random weights\n")
         out.append(table(["case", "tokens/s"],

@@ -5,6 +5,7 @@
 // asynchronous copies happen as late as they may (or as early: emulator::Settings), a barrier that
 // not all reach and a warp-wide function that not all lanes call end the program.
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -100,6 +101,10 @@ inline void sync_warp() {
 }
 inline float shuffle_xor(float x, int mask) {
   return emulator::exchange(x)[lane() ^ mask];
+}
+inline bool any_of_warp(bool x) {
+  const bool* all = emulator::exchange(x);
+  return std::find(all, all + kWarp, true) != all + kWarp;
 }
 
 template <bool kOnce = false>

@@ -38,6 +38,9 @@ KQ_DEVICE void sync_warp() {
 KQ_DEVICE float shuffle_xor(float x, int mask) {
   return __shfl_xor_sync(0xffffffffu, x, mask);
 }
+KQ_DEVICE bool any_of_warp(bool x) {
+  return __any_sync(0xffffffffu, x);
+}
 
 KQ_DEVICE std::uint32_t shared_address(const void* p) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));

@@ -4,10 +4,12 @@
 // prints as one line and turns into the exit code.
 
 #include <CLI/CLI.hpp>
+#include <functional>
 #include <string>
 #include <utility>
 
 #include "kquant/base/error.hpp"
+#include "kquant/cuda.hpp"
 #include "kquant/eval/evaluation.hpp"
 #include "kquant/model/transformer.hpp"
 
@@ -33,8 +35,11 @@ inline void check(const Result<void>& result) {
 
 /// --keep-mapped, for commands that run a model.
 void add_load_options(CLI::App& command, LoadOptions& options);
-/// --device
+/// --device, for commands that run a model.
 void add_device_option(CLI::App& command, LoadOptions& options);
+/// The same: `what` is done there, and use() is called with the GPU if it is to be one.
+void add_device_option(CLI::App& command, const std::string& what,
+                       std::function<void(const cuda::Device&)> use);
 /// --kv-type
 void add_kv_option(CLI::App& command, KvType& type);
 

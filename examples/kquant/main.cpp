@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include "commands.hpp"
-#include "kquant/cuda.hpp"
 #include "kquant/dispatch.hpp"
 #include "terminal.hpp"
 
@@ -22,15 +21,22 @@ void kquant::cli::add_load_options(CLI::App& command, LoadOptions& options) {
 }
 
 void kquant::cli::add_device_option(CLI::App& command, LoadOptions& options) {
+  add_device_option(command, "the model runs", [&options](const cuda::Device& device) {
+    options.accelerator = device.accelerator();
+  });
+}
+
+void kquant::cli::add_device_option(CLI::App& command, const std::string& what,
+                                    std::function<void(const cuda::Device&)> use) {
   command
       .add_option_function<std::string>(
           "--device",
-          [&options](const std::string& name) {
+          [use = std::move(use)](const std::string& name) {
             if (name == "cpu") return;
             const int ordinal = name == "cuda" ? 0 : std::stoi(name.substr(5));
-            options.accelerator = value_of(cuda::Device::open(ordinal)).accelerator();
+            use(value_of(cuda::Device::open(ordinal)));
           },
-          "Where the model runs: cpu, cuda (the first NVIDIA GPU) or cuda:N")
+          "Where " + what + ": cpu, cuda (the first NVIDIA GPU) or cuda:N")
       ->check(CLI::Validator(
           [](const std::string& name) {
             const bool numbered = name.starts_with("cuda:") && name.size() > 5 &&

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "commands.hpp"
 #include "kquant/allocation.hpp"
@@ -27,6 +28,7 @@ struct Options {
   float importance_floor = kModelImportanceFloor;
   int threads = 0;
   bool dry_run = false, pure = false, json = false, fused_qkv_rule = false;
+  std::optional<cuda::Device> gpu;
 };
 
 TensorType type_named(const std::string& name) {
@@ -142,6 +144,11 @@ void quantize_command(const Options& o) {
   options.importance_floor = o.importance_floor;
   if (!o.effort.empty()) options.effort = o.effort == "fast" ? Effort::kFast : Effort::kBest;
   options.dry_run = o.dry_run;
+  if (o.gpu)
+    options.quantizer = [&](TensorType type, Span2d<const float> in, std::span<std::byte> out,
+                            const QuantizeOptions& how) {
+      return cuda::quantize(*o.gpu, type, in, out, how);
+    };
   const gguf::File in = value_of(gguf::File::open(o.in));
   Imatrix imatrix;
   if (!o.imatrix.empty()) {
@@ -231,6 +238,10 @@ void add_quantize(CLI::App& app) {
       ->check(CLI::IsMember({"fast", "best"}));
   command->add_option("--threads", o->threads, "Threads; the bytes do not depend on it")
       ->check(CLI::Range(1, 1024));
+  add_device_option(*command,
+                    "weights are quantized, to the same bytes "
+                    "(--calibrate and trying types remain the CPU's)",
+                    [o](const cuda::Device& device) { o->gpu = device; });
   command->add_flag("--dry-run", o->dry_run, "Print the plan and the sizes, write nothing");
   command->add_flag("--json", o->json, "Report as JSON");
   command->footer(

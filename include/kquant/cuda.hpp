@@ -1,7 +1,7 @@
 #pragma once
-// NVIDIA GPUs (compute capability 8.0 on): matrices that live there, products with them, and whole
-// models. The same header in every build; where the library was built without CUDA, or there is no
-// GPU, opening one is an error of code kUnavailable that says so.
+// NVIDIA GPUs (compute capability 8.0 on): matrices that live there, products with them, whole
+// models, and the quantizer. The same header in every build; where the library was built without
+// CUDA, or there is no GPU, opening one is an error of code kUnavailable that says so.
 //
 //     auto gpu = cuda::Device::open();
 //     auto model = Transformer::load("model.gguf", {.accelerator = gpu->accelerator()});
@@ -14,6 +14,7 @@
 #include "kquant/base/error.hpp"
 #include "kquant/base/span2d.hpp"
 #include "kquant/matmul.hpp"
+#include "kquant/quantize.hpp"
 
 namespace kquant {
 class Accelerator;
@@ -91,5 +92,12 @@ Result<void> matmul(const DeviceMatrix& w, Span2d<const float> x, Span2d<float> 
 /// the CPU's memory. F32 has the bits of dequantize_rows for block formats, but for rows with
 /// weights beyond 2^15. Errors: as matmul.
 Result<void> dequantize(const DeviceMatrix& w, NumberType type, void* out);
+
+/// As kquant::quantize(), and the same bytes, for rows of any number: they go through at most
+/// 90 MiB of the GPU's memory (or what one row takes). Plain types and activation formats,
+/// which need no search, are rounded by the CPU. Errors: as there (the first NaN or Inf by row and
+/// column), kOutOfMemory, kUnavailable (the GPU has failed).
+Result<void> quantize(const Device& device, TensorType type, Span2d<const float> in,
+                      std::span<std::byte> out, const QuantizeOptions& options = {});
 
 }  // namespace kquant::cuda

@@ -28,6 +28,11 @@ struct QuantizeModelOptions {
   bool dry_run = false;  ///< plan and sizes only: nothing is read, quantized or written
   bool allow_requantize =
       true;  ///< accept tensors that are already quantized (their values are what counts)
+  /// What packs rows: quantize(), or what gives the same on a GPU (cuda::quantize). Asked for a few
+  /// million weights at a time.
+  std::function<Result<void>(TensorType type, Span2d<const float> in, std::span<std::byte> out,
+                             const QuantizeOptions& options)>
+      quantizer = quantize;
   /// Where set: asked for each tensor to be quantized, in file order. Bytes are written as they
   /// are; where it gives none, the tensor takes the ordinary path.
   std::function<Result<std::vector<std::byte>>(const PlannedTensor& tensor)> encoder = {};

@@ -20,14 +20,20 @@ struct BlockScales {
 };
 
 /// 1 / scale, 0 where there is none.
-template <int W>
-KQ_INLINE Lanes<W> inverse_of(Lanes<W> scale) {
-  using V = Lanes<W>;
+template <class V>
+KQ_INLINE V inverse_of(V scale) {
   return select(V::all(0x1p-100f) < magnitude(scale), V::all(1) / scale, V::zero());
 }
 
 /// Values beyond this are cut: no format reaches it (65504 * 128 * 32 is less).
 inline constexpr float kBlockUnitLimit = 0x1p29f;
+
+/// x divided by the power of two of its block's largest magnitude; down: 1 / that.
+template <class V>
+KQ_INLINE V in_block_units(V x, V down) {
+  const V limit = V::all(kBlockUnitLimit);
+  return smaller(larger(x, -limit), limit) * down;
+}
 
 /// The nearest code, as it is multiplied (q - kZero); inverse = 1 / scale. V: float-like.
 template <class F, class V>
@@ -37,21 +43,33 @@ KQ_INLINE V nearest(V x, V min, V inverse) {
                             V::all(static_cast<float>(kCodes<F>.high))));
 }
 
+/// Puts weights first, first + step … of every run into a block whose planes are zeros there.
 /// codes: F::kBlock of them, as they are multiplied (q - kZero).
 template <class F>
-KQ_INLINE typename F::Block pack_block(const BlockScales<F>& scales, const std::int8_t* codes) {
-  typename F::Block block{};
-  F::pack_scales(scales.words, block);
-  F::set_d(block, scales.d, scales.dmin);
-  std::uint8_t* const bytes = bytes_of<F>(block);
+KQ_INLINE void put_codes(const std::int8_t* codes, int first, int step, std::uint8_t* bytes) {
   // With g known at compile time a run is a few vector instructions.
   [&]<int... g>(std::integer_sequence<int, g...>) {
     const auto put_run = [&]<int G>() {
-      for (int i = 0; i < F::kRun; ++i) put_code<F>(bytes, G, i, codes[G * F::kRun + i] + F::kZero);
+      for (int i = first; i < F::kRun; i += step)
+        put_code<F>(bytes, G, i, codes[G * F::kRun + i] + F::kZero);
     };
     (put_run.template operator()<g>(), ...);
   }
   (std::make_integer_sequence<int, kRuns<F>>());
+}
+
+template <class F>
+KQ_INLINE void put_scales(const BlockScales<F>& scales, typename F::Block& block) {
+  F::pack_scales(scales.words, block);
+  F::set_d(block, scales.d, scales.dmin);
+}
+
+/// codes: as of put_codes().
+template <class F>
+KQ_INLINE typename F::Block pack_block(const BlockScales<F>& scales, const std::int8_t* codes) {
+  typename F::Block block{};
+  put_scales<F>(scales, block);
+  put_codes<F>(codes, 0, 1, bytes_of<F>(block));
   return block;
 }
 

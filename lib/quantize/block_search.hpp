@@ -13,20 +13,34 @@
 
 namespace kquant::detail {
 
-template <class F, int W>
+/// The outcome of a search, lane by lane.
+template <class V>
+struct Found {
+  V scale, min;       ///< the integers
+  V d, dmin;          ///< as they will be read back
+  V down;             ///< to block units, in which are:
+  V offset, inverse;  ///< dmin * min, and 1 / (d * scale)
+
+  /// The codes of weights x, as they are multiplied (q - kZero).
+  template <class F>
+  KQ_HOST_DEVICE V codes(V x) const {
+    return nearest<F>(in_block_units(x, down), offset, inverse);
+  }
+};
+
+template <class F, class V>
 class BlockSearch {
  public:
-  using V = Lanes<W>;
   using Mask = typename V::Mask;
-  using Sub = SubBlocks<F, W>;
+  using Sub = SubBlocks<F, V>;
 
-  BlockSearch(Effort effort, bool weighted) : plan_(plan_of<F>(effort, weighted)) {}
+  KQ_HOST_DEVICE explicit BlockSearch(const SearchPlan& plan) : plan_(plan) {}
 
-  /// x: kWeightsAtOnce floats. The outcome: scales() and codes(); false, and none, where one of x
-  /// is a NaN or an infinity.
-  bool search(const float* x, const Importances<F, W>& importances) {
+  /// x: kWeightsAtOnce floats. The outcome is found(); false, and none, where one of x is a NaN or
+  /// an infinity.
+  KQ_HOST_DEVICE bool search(const float* x, const Importances<F, V>& importances) {
     if (!sub_.load(x, importances)) return false;
-    fit_ = ScaleSearch<F, W>::fit(sub_, plan_);
+    fit_ = ScaleSearch<F, V>::fit(sub_, plan_);
     best_ = Choice{};
     if constexpr (kDirectScale<F>) {
       consider({fit_.affine.scale, -fit_.affine.min});
@@ -36,40 +50,18 @@ class BlockSearch {
     for (int round = 0; round < plan_.rounds; ++round)
       if (!consider(refitted()).any()) break;
     if constexpr (kDirectScale<F>) nudge();
-    best_.scale.store(scale_int_);
-    best_.min.store(min_int_);
-    (kHasMin ? best_.super.dmin * best_.min : V::zero()).store(min_);
-    inverse_of(best_.super.d * best_.scale).store(inverse_);
-    sub_.down().store(down_);
-    (best_.super.d * sub_.up()).store(d_);
-    (best_.super.dmin * sub_.up()).store(dmin_);
     return true;
   }
 
-  /// Of block b < kBlocksAtOnce.
-  BlockScales<F> scales(int b) const {
-    const int lane = b * kSubs<F>;
-    BlockScales<F> scales;
-    scales.d = d_[lane];
-    scales.dmin = dmin_[lane];
-    for (int j = 0; j < kSubs<F>; ++j) {
-      scales.words.set_scale(j, static_cast<int>(scale_int_[lane + j]));
-      scales.words.set_min(j, static_cast<int>(min_int_[lane + j]));
-    }
-    return scales;
-  }
-
-  /// The nearest codes of block b, in the order of the row. x: its F::kBlock floats.
-  void codes(int b, const float* x, std::int8_t* out) const {
-    static_assert(F::kSub % kLanes == 0);
-    const V limit = V::all(kBlockUnitLimit), down = V::all(down_[b * kSubs<F>]);
-    for (int j = 0; j < kSubs<F>; ++j) {
-      const int lane = b * kSubs<F> + j;
-      const V min = V::all(min_[lane]), inverse = V::all(inverse_[lane]);
-      for (int i = j * F::kSub; i < (j + 1) * F::kSub; i += kLanes)
-        nearest<F>(smaller(larger(V::load(x + i), -limit), limit) * down, min, inverse)
-            .store(out + i);
-    }
+  KQ_HOST_DEVICE Found<V> found() const {
+    const auto& [super, scale, min, error] = best_;
+    return {.scale = scale,
+            .min = min,
+            .d = super.d * sub_.up(),
+            .dmin = super.dmin * sub_.up(),
+            .down = sub_.down(),
+            .offset = kHasMin ? super.dmin * min : V::zero(),
+            .inverse = inverse_of(super.d * scale)};
   }
 
  private:
@@ -79,7 +71,7 @@ class BlockSearch {
   /// block.
   struct Super {
     V d = V::zero(), dmin = V::zero();
-    friend Super select(Mask m, const Super& x, const Super& y) {
+    KQ_HOST_DEVICE friend Super select(Mask m, const Super& x, const Super& y) {
       return {select(m, x.d, y.d), select(m, x.dmin, y.dmin)};
     }
   };
@@ -87,7 +79,7 @@ class BlockSearch {
     Super super;
     V scale = V::zero(), min = V::zero();  ///< the integers
     V error = V::all(3e38f);               ///< of the block
-    friend Choice select(Mask m, const Choice& x, const Choice& y) {
+    KQ_HOST_DEVICE friend Choice select(Mask m, const Choice& x, const Choice& y) {
       return {select(m, x.super, y.super), select(m, x.scale, y.scale), select(m, x.min, y.min),
               select(m, x.error, y.error)};
     }
@@ -105,7 +97,8 @@ class BlockSearch {
   };
 
   /// Costs of storing target as a multiple of a unit, over units for the largest of a block.
-  void guess_unit(V target, V weight, Range range, int count, Guesses& guesses) const {
+  KQ_HOST_DEVICE void guess_unit(V target, V weight, Range range, int count,
+                                 Guesses& guesses) const {
     constexpr float kHalfStep = 0.5f;
     for (int n = 0; n < count; ++n) guesses.unit[n] = V::zero(), guesses.cost[n] = V::all(3e38f);
     const V extreme = extreme_of_block<F>(target);
@@ -130,7 +123,7 @@ class BlockSearch {
     }
   }
 
-  void guess() {
+  KQ_HOST_DEVICE void guess() {
     Guesses ds;
     guess_unit(fit_.affine.scale, fit_.spread, kScales<F>, plan_.guesses, ds);
     for (int n = 0; n < plan_.guesses; ++n) {
@@ -147,7 +140,7 @@ class BlockSearch {
   }
 
   /// The min a sub-block would like beside another scale: its fit turns about its mean code.
-  V turned_min(V scale) const {
+  KQ_HOST_DEVICE V turned_min(V scale) const {
     const V min = fit_.affine.min + (scale - fit_.affine.scale) * fit_.mean_code;
     return kDirectScale<F> ? min : larger(min, V::zero());
   }
@@ -155,7 +148,7 @@ class BlockSearch {
   // ---- integers under a d and dmin ----
 
   /// The best integer scales and mins under a d and dmin, by true error.
-  Choice choose(const Super& super) const {
+  KQ_HOST_DEVICE Choice choose(const Super& super) const {
     Choice choice;
     choice.super = super;
     V error = V::all(3e38f);
@@ -190,10 +183,10 @@ class BlockSearch {
 
   /// The best d and dmin for the codes of the best choice: the least
   /// sum w (r - by scale c + min_by min)^2 over by and min_by.
-  Super refitted() const {
+  KQ_HOST_DEVICE Super refitted() const {
     const Super& at = best_.super;
     const V scale = best_.scale, min = best_.min;
-    const Residues<W> p = sub_.residues({at.d * scale, kHasMin ? at.dmin * min : V::zero()});
+    const Residues<V> p = sub_.residues({at.d * scale, kHasMin ? at.dmin * min : V::zero()});
     const V dd = sum_of_block<F>(scale * (scale * p.wcc)), dr = sum_of_block<F>(scale * p.wrc);
     V by = ratio(dr, dd);
     if constexpr (!kHasMin) {
@@ -211,7 +204,7 @@ class BlockSearch {
   }
 
   /// Which blocks this is the best so far of.
-  Mask consider(const Super& wish) {
+  KQ_HOST_DEVICE Mask consider(const Super& wish) {
     const Choice choice = choose({stored(wish.d, 0), kHasMin ? stored(wish.dmin, 0) : V::zero()});
     const Mask better = choice.error < best_.error;
     best_ = select(better, choice, best_);
@@ -220,7 +213,7 @@ class BlockSearch {
 
   /// d times the largest code and the min often have to cancel (many zeros, one outlier): which way
   /// each of the two is rounded then matters more than how closely.
-  void nudge() {
+  KQ_HOST_DEVICE void nudge() {
     for (int round = 0; round < plan_.rounds; ++round) {
       const Super from = best_.super;
       bool better = false;
@@ -234,28 +227,22 @@ class BlockSearch {
   }
 
   /// As it will be read back: the nearest binary16 of the row's units, or so many steps beside it.
-  V stored(V d, int steps) const {
-    alignas(64) float v[kLanes];
-    (d * sub_.up()).store(v);
-    for (int b = 0; b < kLanes; b += kSubs<F>) {
-      const float half = half_beside(nearest_half(v[b]), steps);
-      for (int j = 0; j < kSubs<F>; ++j) v[b + j] = half;
-    }
-    return V::load(v) * sub_.down();
+  KQ_HOST_DEVICE V stored(V d, int steps) const {
+    const V half = (d * sub_.up()).template once_a_block<kSubs<F>>([steps](float x) {
+      return half_beside(nearest_half(x), steps);
+    });
+    return half * sub_.down();
   }
 
-  static V clamp(V v, Range range) {
+  KQ_HOST_DEVICE static V clamp(V v, Range range) {
     return smaller(larger(v, V::all(static_cast<float>(range.low))),
                    V::all(static_cast<float>(range.high)));
   }
 
   SearchPlan plan_;
   Sub sub_;
-  Fit<W> fit_;
+  Fit<V> fit_;
   Choice best_;
-  // The best choice, lane by lane; min and the inverse of scale in block units.
-  alignas(64) float scale_int_[kLanes], min_int_[kLanes], d_[kLanes], dmin_[kLanes];
-  alignas(64) float min_[kLanes], inverse_[kLanes], down_[kLanes];
 };
 
 }  // namespace kquant::detail

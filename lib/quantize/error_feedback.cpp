@@ -114,10 +114,7 @@ Result<void> ErrorFeedback::quantize(TensorType type, Span2d<const float> in,
         fmt::format("error feedback: {} columns, expected the {} of the Hessian", in.cols, cols()));
   if (auto ok = detail::check_shape("quantize", type, in.rows, in.cols, in.stride, out.size()); !ok)
     return ok;
-  for (std::size_t r = 0; r < in.rows; ++r)
-    for (std::size_t k = 0; k < in.cols; ++k)
-      if (!std::isfinite(in.row(r)[k]))
-        return fail(ErrorCode::kBadData, detail::cannot_quantize(r, k, in.row(r)[k]));
+  if (auto ok = detail::check_finite(in); !ok) return ok;
   const int threads = options.threads > 0 ? options.threads : omp_get_max_threads();
   const auto encode = [&]<class F>() {
     constexpr std::size_t kRows = detail::FeedbackRows<F>::kRows;

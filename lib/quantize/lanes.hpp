@@ -1,150 +1,40 @@
 #pragma once
-// Sixteen floats at a time, in registers of W = 4, 8 or 16.
+// What the search is written in: sixteen lanes, each with a sub-block of weights.
 //
-// Every lane computes on its own, in one written order, without fused multiply-add: whatever the
-// width of a register, the compiler and the optimisation level, a lane's result is the same, and so
-// are the bytes that the quantizer writes. Registers are the compilers' generic vectors; only
-// smaller and larger need an intrinsic (gcc makes two instructions of a comparison and a choice).
-
-#include <cstdint>
-#include <cstring>
+// Every lane computes on its own, in one written order, without fused multiply-add: whatever holds
+// it, whatever the compiler and the optimisation level, a lane's result is the same, and so are the
+// bytes that the quantizer writes. The search is a template over what holds lanes:
+//
+//     Lanes<W>      all sixteen, in registers of W floats            (register_lanes.hpp)
+//     cuda::Lane    one; sixteen threads of a GPU have one each      (cuda/lane.hpp)
+//
+// Such a V has
+//     kHeld                           lanes of one object
+//     load(p), store(p)               kHeld floats
+//     all(x), zero()
+//     + - * /  smaller  larger        lane by lane; also float * V
+//     < !=     select(mask, x, y)     masks; mask.any(): in one of the lanes, or in one that takes
+//                                     its turns together with them
+//     exponent_alone(x)               the power of two at or below x > 0, a normal number
+//     turn<kSub>(in, out)             number i of sub-block j, in + j * kSub + i, to out[i][j]
+//     x.sum_of_block<kSubs>()         over the kSubs neighbouring lanes of a block, in each of
+//     them, x.largest_of_block<kSubs>()     in a fixed tree: lanes 4 apart, 2, 1, at last 8
+//     x.once_a_block<kSubs>(fn)       fn of a float that all lanes of a block have
 
 #include "kquant/base/macros.hpp"
-#if defined(__SSE2__)
-#include <immintrin.h>
-#endif
 
 namespace kquant::detail {
 
-/// W floats, and W ints to hold the outcome of a comparison (all bits or none).
-template <int W>
-struct Register;
-template <>
-struct Register<4> {
-  using Floats = float __attribute__((vector_size(16)));
-  using Ints = int __attribute__((vector_size(16)));
-#if defined(__SSE2__)
-  KQ_INLINE static Floats smaller(Floats a, Floats b) {
-    return _mm_min_ps(a, b);
-  }
-  KQ_INLINE static Floats larger(Floats a, Floats b) {
-    return _mm_max_ps(a, b);
-  }
-#else
-  KQ_INLINE static Floats smaller(Floats a, Floats b) {
-    return a < b ? a : b;
-  }
-  KQ_INLINE static Floats larger(Floats a, Floats b) {
-    return a > b ? a : b;
-  }
-#endif
-};
-#if defined(__AVX2__)
-template <>
-struct Register<8> {
-  using Floats = float __attribute__((vector_size(32)));
-  using Ints = int __attribute__((vector_size(32)));
-  KQ_INLINE static Floats smaller(Floats a, Floats b) { return _mm256_min_ps(a, b); }
-  KQ_INLINE static Floats larger(Floats a, Floats b) { return _mm256_max_ps(a, b); }
-};
-#endif
-#if defined(__AVX512F__)
-template <>
-struct Register<16> {
-  using Floats = float __attribute__((vector_size(64)));
-  using Ints = int __attribute__((vector_size(64)));
-  KQ_INLINE static Floats smaller(Floats a, Floats b) { return _mm512_min_ps(a, b); }
-  KQ_INLINE static Floats larger(Floats a, Floats b) { return _mm512_max_ps(a, b); }
-};
-#endif
-
 inline constexpr int kLanes = 16;
 
-template <int W>
-struct Lanes {
-  static constexpr int kRegisters = kLanes / W;
-  using R = Register<W>;
-  typename R::Floats at[kRegisters];
-
-  struct Mask {
-    typename R::Ints at[kRegisters];
-    KQ_INLINE bool any() const {
-      std::int64_t words[kLanes / 2], all = 0;
-      std::memcpy(words, at, sizeof words);
-      for (const std::int64_t word : words) all |= word;
-      return all != 0;
-    }
-  };
-
-  KQ_INLINE static Lanes load(const float* p) {
-    Lanes r;
-    std::memcpy(r.at, p, sizeof r.at);
-    return r;
-  }
-  KQ_INLINE static Lanes all(float x) {
-    Lanes r;
-    for (int i = 0; i < kRegisters; ++i) r.at[i] = x - typename R::Floats{};
-    return r;
-  }
-  KQ_INLINE static Lanes zero() { return all(0); }
-  KQ_INLINE void store(float* p) const { std::memcpy(p, at, sizeof at); }
-  /// Integers in -128 … 127.
-  KQ_INLINE void store(std::int8_t* p) const {
-    std::int32_t ints[kLanes];
-    for (int i = 0; i < kRegisters; ++i) {
-      const auto whole = __builtin_convertvector(at[i], typename R::Ints);
-      std::memcpy(ints + i * W, &whole, sizeof whole);
-    }
-    for (int i = 0; i < kLanes; ++i) p[i] = static_cast<std::int8_t>(ints[i]);
-  }
-
-  KQ_INLINE friend Lanes operator+(Lanes x, Lanes y) {
-    for (int i = 0; i < kRegisters; ++i) x.at[i] += y.at[i];
-    return x;
-  }
-  KQ_INLINE friend Lanes operator-(Lanes x, Lanes y) {
-    for (int i = 0; i < kRegisters; ++i) x.at[i] -= y.at[i];
-    return x;
-  }
-  KQ_INLINE friend Lanes operator*(Lanes x, Lanes y) {
-    for (int i = 0; i < kRegisters; ++i) x.at[i] *= y.at[i];
-    return x;
-  }
-  KQ_INLINE friend Lanes operator/(Lanes x, Lanes y) {
-    for (int i = 0; i < kRegisters; ++i) x.at[i] /= y.at[i];
-    return x;
-  }
-  KQ_INLINE friend Lanes operator*(float x, Lanes y) { return all(x) * y; }
-  KQ_INLINE Lanes operator-() const { return zero() - *this; }
-
-  KQ_INLINE friend Lanes smaller(Lanes x, Lanes y) {
-    for (int i = 0; i < kRegisters; ++i) x.at[i] = R::smaller(x.at[i], y.at[i]);
-    return x;
-  }
-  KQ_INLINE friend Lanes larger(Lanes x, Lanes y) {
-    for (int i = 0; i < kRegisters; ++i) x.at[i] = R::larger(x.at[i], y.at[i]);
-    return x;
-  }
-  KQ_INLINE friend Lanes magnitude(Lanes x) { return larger(x, -x); }
-  KQ_INLINE friend Mask operator<(Lanes x, Lanes y) {
-    Mask m;
-    for (int i = 0; i < kRegisters; ++i) m.at[i] = x.at[i] < y.at[i];
-    return m;
-  }
-  KQ_INLINE friend Mask operator!=(Lanes x, Lanes y) {
-    Mask m;
-    for (int i = 0; i < kRegisters; ++i) m.at[i] = x.at[i] != y.at[i];
-    return m;
-  }
-  /// x where the mask is set, else y.
-  KQ_INLINE friend Lanes select(Mask m, Lanes x, Lanes y) {
-    for (int i = 0; i < kRegisters; ++i) x.at[i] = m.at[i] ? x.at[i] : y.at[i];
-    return x;
-  }
-  /// a / b, or 0 where b is 0.
-  KQ_INLINE friend Lanes ratio(Lanes a, Lanes b) {
-    return select(zero() < magnitude(b), a / b, zero());
-  }
-};
+template <class V>
+KQ_INLINE V magnitude(V x) {
+  return larger(x, -x);
+}
+/// a / b, or 0 where b is 0.
+template <class V>
+KQ_INLINE V ratio(V a, V b) {
+  return select(V::zero() < magnitude(b), a / b, V::zero());
+}
 
 }  // namespace kquant::detail

@@ -2,14 +2,12 @@
 
 #include "kquant/quantize.hpp"
 
-#include <fmt/format.h>
 #include <omp.h>
 
 #include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 
 #include "activation_encoder.hpp"
 #include "encoder.hpp"
@@ -65,11 +63,9 @@ detail::EncodeRows encoder_of(TensorType type) {
   return found;
 }
 
-constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
-
-/// Index (row * cols + column) of the first NaN or Inf, or kNone.
-std::size_t encode_all(TensorType type, Span2d<const float> in, std::span<std::byte> out,
-                       const QuantizeOptions& options) {
+/// False where a weight is a NaN or an infinity.
+bool encode_all(TensorType type, Span2d<const float> in, std::span<std::byte> out,
+                const QuantizeOptions& options) {
   // Pieces of rows, so that one long row keeps all threads busy as well; and several rows, because
   // what depends on the columns is prepared once for them.
   constexpr std::size_t kCols = 1024, kRows = 16;
@@ -79,22 +75,19 @@ std::size_t encode_all(TensorType type, Span2d<const float> in, std::span<std::b
   const std::size_t across = (in.cols + kCols - 1) / kCols, down = (in.rows + kRows - 1) / kRows;
   const auto count = static_cast<std::int64_t>(across * down);
   const int threads = options.threads > 0 ? options.threads : omp_get_max_threads();
-  std::size_t bad = kNone;
-#pragma omp parallel for schedule(dynamic) num_threads(threads) reduction(min : bad)
+  bool good = true;
+#pragma omp parallel for schedule(dynamic) num_threads(threads) reduction(&& : good)
   for (std::int64_t i = 0; i < count; ++i) {
     const std::size_t row = static_cast<std::size_t>(i) / across * kRows;
     const std::size_t col = static_cast<std::size_t>(i) % across * kCols;
     const std::size_t rows = std::min(kRows, in.rows - row), cols = std::min(kCols, in.cols - col);
     const float* x = in.data + row * in.stride + col;
-    if (encode({x, in.stride, rows, cols, weighted ? options.importance.data() + col : nullptr,
-                options.importance_floor, options.effort,
-                out.data() + row * bytes + row_bytes(type, col), bytes}))
-      continue;
-    for (std::size_t r = 0; r < rows; ++r)
-      for (std::size_t k = 0; k < cols; ++k)
-        if (!is_finite(x[r * in.stride + k])) bad = std::min(bad, (row + r) * in.cols + col + k);
+    good = encode({x, in.stride, rows, cols, weighted ? options.importance.data() + col : nullptr,
+                   options.importance_floor, options.effort,
+                   out.data() + row * bytes + row_bytes(type, col), bytes}) &&
+           good;
   }
-  return bad;
+  return good;
 }
 
 }  // namespace
@@ -119,18 +112,8 @@ bool can_quantize(TensorType type) {
 
 Result<void> quantize(TensorType type, Span2d<const float> in, std::span<std::byte> out,
                       const QuantizeOptions& options) {
-  if (!can_quantize(type))
-    return fail(ErrorCode::kInvalidArgument,
-                fmt::format("quantize: cannot write {}", detail::type_name(type)));
-  if (auto ok = detail::check_shape("quantize", type, in.rows, in.cols, in.stride, out.size()); !ok)
-    return ok;
-  if (auto ok = detail::check_options("quantize", in.cols, options); !ok) return ok;
-
-  const std::size_t bad = encode_all(type, in, out, options);
-  if (bad != kNone)
-    return fail(ErrorCode::kBadData,
-                detail::cannot_quantize(bad / in.cols, bad % in.cols,
-                                        in.data[bad / in.cols * in.stride + bad % in.cols]));
+  if (auto ok = detail::check_request(type, in, out, options); !ok) return ok;
+  if (!encode_all(type, in, out, options)) return detail::check_finite(in);
   return {};
 }
 

@@ -176,13 +176,14 @@ Result<void> decode(TensorType type, std::span<const std::byte> bytes, Span2d<fl
 class Converter {
  public:
   /// out: nullptr where only the error is asked for.
-  Converter(const gguf::File& in, gguf::Writer* out, Effort effort, float importance_floor,
-            int threads)
+  Converter(const gguf::File& in, gguf::Writer* out, Effort effort,
+            const QuantizeModelOptions& options)
       : in_(in),
         out_(out),
         effort_(effort),
-        importance_floor_(importance_floor),
-        threads_(threads > 0 ? threads : omp_get_max_threads()) {}
+        importance_floor_(options.importance_floor),
+        threads_(options.threads > 0 ? options.threads : omp_get_max_threads()),
+        quantizer_(options.quantizer) {}
 
   /// `ready`: the tensor packed already, or nothing.
   Result<QuantizationError> convert(const gguf::Tensor& tensor, TensorType target,
@@ -224,22 +225,16 @@ class Converter {
     const QuantizeOptions options{importance, threads_, effort_, importance_floor_};
     if (!ready.empty())
       packed_.assign(ready.begin(), ready.end());
-    else if (auto done = quantize(target, values, packed_, options); !done)
-      return fail(explain(done.error(), first, cols), at_tensor(in_, tensor.name));
+    else if (auto done = quantizer_(target, values, packed_, options); !done)
+      // Rows count from the start of the tensor, not of the panel.
+      return fail(done.error().code == ErrorCode::kBadData
+                      ? detail::check_finite(values, first).error()
+                      : done.error(),
+                  at_tensor(in_, tensor.name));
     if (out_)
       if (auto done = out_->append(packed_); !done) return fail(done.error());
     auto error = measure_error(target, values, packed_, options);
     if (!error) return fail(error.error(), at_tensor(in_, tensor.name));
-    return error;
-  }
-
-  /// Rows count from the start of the tensor, not of the panel.
-  Error explain(Error error, std::size_t first_row, std::size_t cols) const {
-    if (error.code != ErrorCode::kBadData) return error;
-    const auto bad = std::ranges::find_if(values_, [](float x) { return !std::isfinite(x); });
-    if (bad == values_.end()) return error;
-    const auto at = static_cast<std::size_t>(bad - values_.begin());
-    error.message = detail::cannot_quantize(first_row + at / cols, at % cols, *bad);
     return error;
   }
 
@@ -248,6 +243,7 @@ class Converter {
   Effort effort_;
   float importance_floor_;
   int threads_;
+  decltype(QuantizeModelOptions::quantizer) quantizer_;
   std::vector<float> values_;
   std::vector<std::byte> packed_;
 };
@@ -263,7 +259,7 @@ Result<void> write_model(const gguf::File& in, const std::filesystem::path& out,
   auto writer =
       gguf::Writer::create(out, metadata_of(in, recipe, options.imatrix), std::move(specs));
   if (!writer) return fail(writer.error());
-  Converter converter(in, &*writer, report.effort, options.importance_floor, options.threads);
+  Converter converter(in, &*writer, report.effort, options);
   for (std::size_t i = 0; i < report.tensors.size(); ++i) {
     TensorReport& planned = report.tensors[i];
     const gguf::Tensor& tensor = in.tensors()[i];
@@ -295,7 +291,7 @@ Result<QuantizationError> detail::error_as(const gguf::File& in, const gguf::Ten
                                            TensorType type, std::span<const float> importance,
                                            int threads) {
   if (type == tensor.type) return QuantizationError{};
-  auto error = Converter(in, nullptr, Effort::kFast, kModelImportanceFloor, threads)
+  auto error = Converter(in, nullptr, Effort::kFast, {.threads = threads})
                    .convert(tensor, type, importance, {});
   in.release(tensor.data);
   return error;

@@ -18,16 +18,16 @@ KQ_INLINE constexpr float round_even(float x) {
   constexpr float kMagic = 12582912.0f;
   return (x + kMagic) - kMagic;
 }
-template <int W>
-KQ_INLINE Lanes<W> round_even(Lanes<W> x) {
-  const auto magic = Lanes<W>::all(12582912.0f);
+template <class V>
+KQ_INLINE V round_even(V x) {
+  const V magic = V::all(12582912.0f);
   return (x + magic) - magic;
 }
 /// Largest integer not above x, for |x| < 2^22.
-template <int W>
-KQ_INLINE Lanes<W> round_down(Lanes<W> x) {
-  const Lanes<W> nearest = round_even(x);
-  return nearest - select(x < nearest, Lanes<W>::all(1), Lanes<W>::zero());
+template <class V>
+KQ_INLINE V round_down(V x) {
+  const V nearest = round_even(x);
+  return nearest - select(x < nearest, V::all(1), V::zero());
 }
 
 /// Nearest binary16, but never an infinity: values beyond the range become the largest finite one.
@@ -42,14 +42,6 @@ KQ_INLINE constexpr float half_beside(float x, int steps) {
   const int magnitude = (h.bits & 0x7fff) + steps;
   const int kept = magnitude < 0 ? 0 : magnitude > 0x7bff ? 0x7bff : magnitude;
   return to_float(Half{static_cast<std::uint16_t>((h.bits & 0x8000) | kept)});
-}
-
-/// The power of two at or below every lane of x > 0, a normal number: its exponent bits alone.
-template <int W>
-KQ_INLINE Lanes<W> power_of_two_below(Lanes<W> x) {
-  using R = Register<W>;
-  for (auto& r : x.at) r = (typename R::Floats)((typename R::Ints)r & 0x7f800000);
-  return x;
 }
 
 }  // namespace kquant::detail

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <cstdint>
 
 namespace kquant::detail {
@@ -34,8 +35,13 @@ Result<void> check_shape(std::string_view who, TensorType type, std::size_t rows
   return {};
 }
 
-std::string cannot_quantize(std::size_t row, std::size_t column, float value) {
-  return fmt::format("row {}, column {}: {} cannot be quantized", row, column, value);
+Result<void> check_finite(Span2d<const float> rows, std::size_t first_row) {
+  for (std::size_t r = 0; r < rows.rows; ++r)
+    for (std::size_t k = 0; k < rows.cols; ++k)
+      if (const float x = rows.row(r)[k]; !std::isfinite(x))
+        return fail(ErrorCode::kBadData,
+                    fmt::format("row {}, column {}: {} cannot be quantized", first_row + r, k, x));
+  return {};
 }
 
 Result<void> check_options(std::string_view who, std::size_t cols, const QuantizeOptions& options) {
@@ -56,6 +62,16 @@ Result<void> check_options(std::string_view who, std::size_t cols, const Quantiz
                   fmt::format("{}: importance of column {} is {}, not finite and non-negative", who,
                               k, importance[k]));
   return {};
+}
+
+Result<void> check_request(TensorType type, Span2d<const float> in, std::span<std::byte> out,
+                           const QuantizeOptions& options) {
+  if (!can_quantize(type))
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("quantize: cannot write {}", type_name(type)));
+  if (auto ok = check_shape("quantize", type, in.rows, in.cols, in.stride, out.size()); !ok)
+    return ok;
+  return check_options("quantize", in.cols, options);
 }
 
 }  // namespace kquant::detail

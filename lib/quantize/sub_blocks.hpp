@@ -24,65 +24,25 @@ inline constexpr int kBlocksAtOnce = kLanes / kSubs<F>;
 template <class F>
 inline constexpr int kWeightsAtOnce = kLanes* F::kSub;
 
-/// kWeightsAtOnce numbers in the order of a row, so that number i of sub-block j is at [i][j].
-/// By fours: a square of four floats by four is turned in registers.
-template <class F>
-KQ_INLINE void to_lanes(const float* in, float (*out)[kLanes]) {
-  using Quad = Register<4>::Floats;
-  for (int j = 0; j < kLanes; j += 4)
-    for (int i = 0; i < F::kSub; i += 4) {
-      Quad r[4];
-      for (int k = 0; k < 4; ++k) std::memcpy(&r[k], in + (j + k) * F::kSub + i, sizeof r[k]);
-      const Quad a = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5);
-      const Quad b = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
-      const Quad c = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
-      const Quad d = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
-      const Quad turned[4] = {
-          __builtin_shufflevector(a, b, 0, 1, 4, 5), __builtin_shufflevector(a, b, 2, 3, 6, 7),
-          __builtin_shufflevector(c, d, 0, 1, 4, 5), __builtin_shufflevector(c, d, 2, 3, 6, 7)};
-      for (int k = 0; k < 4; ++k) std::memcpy(out[i + k] + j, &turned[k], sizeof turned[k]);
-    }
+template <class F, class V>
+KQ_INLINE V sum_of_block(V x) {
+  return x.template sum_of_block<kSubs<F>>();
 }
-
-/// One number from those of the sub-blocks of each block, in all its lanes, in a fixed tree.
-template <class F, int W, class Join>
-KQ_INLINE Lanes<W> over_block(Lanes<W> x, Join join) {
-  if constexpr (kSubs < F >> 1) {
-    static_assert(kSubs<F> == 8 || kSubs<F> == 16);
-    using Quad = Register<4>::Floats;
-    Quad q[4];
-    std::memcpy(q, x.at, sizeof q);
-    for (int i = 0; i < 4; i += 2) {
-      q[i] = join(q[i], q[i + 1]);
-      q[i] = join(q[i], __builtin_shufflevector(q[i], q[i], 2, 3, 0, 1));
-      q[i] = join(q[i], __builtin_shufflevector(q[i], q[i], 1, 0, 3, 2));
-    }
-    if constexpr (kSubs<F> == 16) q[0] = q[2] = join(q[0], q[2]);
-    q[1] = q[0];
-    q[3] = q[2];
-    std::memcpy(x.at, q, sizeof q);
-  }
-  return x;
-}
-template <class F, int W>
-KQ_INLINE Lanes<W> sum_of_block(Lanes<W> x) {
-  return over_block<F>(x, [](auto a, auto b) { return a + b; });
-}
-template <class F, int W>
-KQ_INLINE Lanes<W> largest_of_block(Lanes<W> x) {
-  return over_block<F>(x, [](auto a, auto b) { return Register<4>::larger(a, b); });
+template <class F, class V>
+KQ_INLINE V largest_of_block(V x) {
+  return x.template largest_of_block<kSubs<F>>();
 }
 /// The one of largest magnitude, sign and all.
-template <class F, int W>
-KQ_INLINE Lanes<W> extreme_of_block(Lanes<W> x) {
-  const Lanes<W> most = largest_of_block<F>(x), least = -largest_of_block<F>(-x);
+template <class F, class V>
+KQ_INLINE V extreme_of_block(V x) {
+  const V most = largest_of_block<F>(x), least = -largest_of_block<F>(-x);
   return select(most < -least, least, most);
 }
 
-template <int W>
+template <class V>
 struct Affine {
-  Lanes<W> scale, min;
-  KQ_INLINE friend Affine select(typename Lanes<W>::Mask m, const Affine& x, const Affine& y) {
+  V scale, min;
+  KQ_INLINE friend Affine select(typename V::Mask m, const Affine& x, const Affine& y) {
     return {select(m, x.scale, y.scale), select(m, x.min, y.min)};
   }
 };
@@ -90,53 +50,53 @@ struct Affine {
 /// What the nearest codes c under a scale and min leave: the error, and the sums (r = what is left
 /// of x) from which a better d and dmin for these codes follow. Sums of what is left lose no digits
 /// where a sub-block is a small ripple on a large offset.
-template <int W>
+template <class V>
 struct Residues {
-  Lanes<W> error, wr, wrc, wc, wcc;
+  V error, wr, wrc, wc, wcc;
 };
 
 /// The best scale and min for some codes, and what is known of them.
-template <int W>
+template <class V>
 struct Fit {
-  Affine<W> affine;
-  Lanes<W> error;
-  Lanes<W> mean_code;  ///< sum w c / sum w; 0 without mins
-  Lanes<W> spread;     ///< sum w (c - mean_code)^2: how fast the error grows beside the best scale
-  KQ_INLINE friend Fit select(typename Lanes<W>::Mask m, const Fit& x, const Fit& y) {
+  Affine<V> affine;
+  V error;
+  V mean_code;  ///< sum w c / sum w; 0 without mins
+  V spread;     ///< sum w (c - mean_code)^2: how fast the error grows beside the best scale
+  KQ_INLINE friend Fit select(typename V::Mask m, const Fit& x, const Fit& y) {
     return {select(m, x.affine, y.affine), select(m, x.error, y.error),
             select(m, x.mean_code, y.mean_code), select(m, x.spread, y.spread)};
   }
 };
 
-/// Importances of the columns of sixteen sub-blocks: positive, of mean about 1 in a block.
-template <class F, int W>
-struct Importances {
-  alignas(64) float w[F::kSub][kLanes];
-  Lanes<W> sum;
+/// Importances of a block's columns, or nullptr for all alike, to such of mean 1, each with `floor`
+/// added (QuantizeOptions::importance_floor). F::kBlock each.
+template <class F>
+KQ_INLINE void even_out(const float* importance, float floor, float* even) {
+  double of_block = 0;
+  if (importance)
+    for (int i = 0; i < F::kBlock; ++i) of_block += double{importance[i]};
+  const double per_mean = of_block > 0 ? F::kBlock / of_block : 0.0;
+  for (int i = 0; i < F::kBlock; ++i)
+    even[i] = of_block > 0 ? static_cast<float>(double{importance[i]} * per_mean) + floor : 1.0f;
+}
 
-  /// in: kWeightsAtOnce of them; nullptr for all alike. Each gets `floor` times its block's mean
-  /// beside its own (QuantizeOptions::importance_floor).
-  void set(const float* in, float floor) {
-    alignas(64) float even[kWeightsAtOnce<F>];
-    for (int at = 0; at < kWeightsAtOnce<F>; at += F::kBlock) {
-      double of_block = 0;
-      if (in)
-        for (int i = 0; i < F::kBlock; ++i) of_block += double{in[at + i]};
-      const double per_mean = of_block > 0 ? F::kBlock / of_block : 0.0;
-      for (int i = 0; i < F::kBlock; ++i)
-        even[at + i] =
-            of_block > 0 ? static_cast<float>(double{in[at + i]} * per_mean) + floor : 1.0f;
-    }
-    to_lanes<F>(even, w);
-    sum = Lanes<W>::zero();
-    for (int i = 0; i < F::kSub; ++i) sum = sum + Lanes<W>::load(w[i]);
+/// Importances of the columns of sixteen sub-blocks: positive, of mean about 1 in a block.
+template <class F, class V>
+struct Importances {
+  alignas(V) float w[F::kSub][V::kHeld];
+  V sum;
+
+  /// even: kWeightsAtOnce, as even_out() leaves them.
+  KQ_HOST_DEVICE void set(const float* even) {
+    V::template turn<F::kSub>(even, w);
+    sum = V::zero();
+    for (int i = 0; i < F::kSub; ++i) sum = sum + V::load(w[i]);
   }
 };
 
-template <class F, int W>
+template <class F, class V>
 class SubBlocks {
  public:
-  using V = Lanes<W>;
   using Mask = typename V::Mask;
   static constexpr float kLow = static_cast<float>(kCodes<F>.low);
   static constexpr float kHigh = static_cast<float>(kCodes<F>.high);
@@ -148,8 +108,8 @@ class SubBlocks {
   // Block units: x is divided by the power of two of its block's largest magnitude, so that squares
   // neither overflow nor vanish; this changes no digit. Below 2^-40 nothing is left of a block in
   // any format.
-  bool load(const float* x, const Importances<F, W>& importances) {
-    to_lanes<F>(x, x_);
+  KQ_HOST_DEVICE bool load(const float* x, const Importances<F, V>& importances) {
+    V::template turn<F::kSub>(x, x_);
     w_ = importances.w;
     sum_w_ = importances.sum;
     V largest = V::zero(), nought = V::zero();
@@ -161,17 +121,15 @@ class SubBlocks {
     if ((nought != nought).any()) return false;
     largest = largest_of_block<F>(largest);
     const Mask nothing = largest < V::all(0x1p-40f);
-    up_ = select(
-        nothing, V::all(1),
-        power_of_two_below(smaller(larger(largest, V::all(0x1p-40f)), V::all(kBlockUnitLimit))));
+    up_ =
+        select(nothing, V::all(1),
+               exponent_alone(smaller(larger(largest, V::all(0x1p-40f)), V::all(kBlockUnitLimit))));
     down_ = V::all(1) / up_;
-    const V limit = V::all(kBlockUnitLimit);
     V sum_wx = V::zero();
     high_ = V::all(-kBlockUnitLimit);
-    low_ = limit;
+    low_ = V::all(kBlockUnitLimit);
     for (int i = 0; i < F::kSub; ++i) {
-      const V xi =
-          select(nothing, V::zero(), smaller(larger(V::load(x_[i]), -limit), limit) * down_);
+      const V xi = select(nothing, V::zero(), in_block_units(V::load(x_[i]), down_));
       xi.store(x_[i]);
       sum_wx = sum_wx + V::load(w_[i]) * xi;
       low_ = smaller(low_, xi);
@@ -188,23 +146,23 @@ class SubBlocks {
     return true;
   }
 
-  V low() const { return low_; }
-  V high() const { return high_; }
-  V sum_w() const { return sum_w_; }
+  KQ_HOST_DEVICE V low() const { return low_; }
+  KQ_HOST_DEVICE V high() const { return high_; }
+  KQ_HOST_DEVICE V sum_w() const { return sum_w_; }
   /// Errors this close are equal: rounding noise of the sums.
-  V tie() const { return 2e-7f * power_; }
+  KQ_HOST_DEVICE V tie() const { return 2e-7f * power_; }
   /// Where an error is too small for fit() to tell from another.
-  Mask needs_exact(V error) const { return error < 20.0f * tie(); }
+  KQ_HOST_DEVICE Mask needs_exact(V error) const { return error < 20.0f * tie(); }
   /// From block units to the row's and back: powers of two.
-  V up() const { return up_; }
-  V down() const { return down_; }
+  KQ_HOST_DEVICE V up() const { return up_; }
+  KQ_HOST_DEVICE V down() const { return down_; }
 
   /// The best scale and min for the codes that are nearest under another scale and min. The error
   /// is a difference of sums of squares, good to about 1e-7 of them: see fit_exactly.
   //
   // With x and c both measured from their weighted means the best scale is
   // sum w x c / sum w c^2, and the error sum w x^2 - scale * sum w x c.
-  Fit<W> fit(const Affine<W>& a) const {
+  KQ_HOST_DEVICE Fit<V> fit(const Affine<V>& a) const {
     const V inverse = inverse_of(a.scale);
     V wxc = V::zero(), wc = V::zero(), wcc = V::zero();
     for (int i = 0; i < F::kSub; ++i) {
@@ -214,7 +172,7 @@ class SubBlocks {
       wcc = wcc + w_c * c;
       if constexpr (F::kHasMin) wc = wc + w_c;
     }
-    Fit<W> fit;
+    Fit<V> fit;
     if constexpr (!F::kHasMin) {
       fit.affine = {ratio(wxc, wcc), V::zero()};
       fit.mean_code = V::zero();
@@ -245,9 +203,9 @@ class SubBlocks {
   /// (because they were quantized before, say), and for codes of 8 bits; half as fast.
   //
   // The least sum w (r - by c + min_by)^2 over by and min_by.
-  Fit<W> fit_exactly(const Affine<W>& a) const {
-    const Residues<W> s = residues(a);
-    Fit<W> fit;
+  KQ_HOST_DEVICE Fit<V> fit_exactly(const Affine<V>& a) const {
+    const Residues<V> s = residues(a);
+    Fit<V> fit;
     if constexpr (!F::kHasMin) {
       const V by = ratio(s.wrc, s.wcc);
       fit.affine = {a.scale + by, V::zero()};
@@ -274,7 +232,7 @@ class SubBlocks {
   }
 
   /// The error alone of the nearest codes under a scale and min.
-  V error(const Affine<W>& a) const {
+  KQ_HOST_DEVICE V error(const Affine<V>& a) const {
     const V inverse = inverse_of(a.scale);
     V sum = V::zero();
     for (int i = 0; i < F::kSub; ++i) {
@@ -285,9 +243,9 @@ class SubBlocks {
     return sum;
   }
 
-  Residues<W> residues(const Affine<W>& a) const {
+  KQ_HOST_DEVICE Residues<V> residues(const Affine<V>& a) const {
     const V inverse = inverse_of(a.scale);
-    Residues<W> sums = {V::zero(), V::zero(), V::zero(), V::zero(), V::zero()};
+    Residues<V> sums = {V::zero(), V::zero(), V::zero(), V::zero(), V::zero()};
     for (int i = 0; i < F::kSub; ++i) {
       const V x = V::load(x_[i]), w = V::load(w_[i]);
       const V c = nearest<F>(x, a.min, inverse);
@@ -305,13 +263,13 @@ class SubBlocks {
   }
 
  private:
-  KQ_INLINE static V left_of(V x, const Affine<W>& a, V c) {
+  KQ_INLINE static V left_of(V x, const Affine<V>& a, V c) {
     return F::kHasMin ? x - (a.scale * c - a.min) : x - a.scale * c;
   }
 
-  alignas(64) float x_[F::kSub][kLanes];   ///< in block units
-  alignas(64) float wx_[F::kSub][kLanes];  ///< w (x - mean)
-  const float (*w_)[kLanes];
+  alignas(V) float x_[F::kSub][V::kHeld];   ///< in block units
+  alignas(V) float wx_[F::kSub][V::kHeld];  ///< w (x - mean)
+  const float (*w_)[V::kHeld];
   V sum_w_, mean_, power_, low_, high_, up_, down_;
 };
 

@@ -118,6 +118,26 @@ TEST_CASE("hidden states and their projection are the logits") {
   REQUIRE(distance(logits, expected) < 1e-3);
 }
 
+TEST_CASE("the embedded model quantized on the device is the CPU's file") {
+  const auto device = test::device();
+  if (!device) return;
+  const test::TempDir folder;
+  const auto source = gguf::File::open(embedded());
+  REQUIRE(source);
+  const auto recipe = find_recipe("Q3_K_M");
+  REQUIRE(recipe);
+  QuantizeModelOptions options{.effort = Effort::kFast};
+  REQUIRE(quantize_model(*source, folder / "cpu.gguf", *recipe, options));
+  options.quantizer = [&](TensorType type, Span2d<const float> in, std::span<std::byte> out,
+                          const QuantizeOptions& how) {
+    return cuda::quantize(*device, type, in, out, how);
+  };
+  REQUIRE(quantize_model(*source, folder / "device.gguf", *recipe, options));
+  const bool same =
+      test::read_bytes(folder / "device.gguf") == test::read_bytes(folder / "cpu.gguf");
+  REQUIRE(same);
+}
+
 TEST_CASE("the embedded model, quantized, answers as its dequantized weights do") {
   const auto device = test::device();
   if (!device) return;

@@ -203,9 +203,12 @@ class CommandLine(unittest.TestCase):
         self.refused("none.txt", "perplexity", MODEL, "-f", self.dir / "none.txt")
 
     def test_a_gpu_that_is_not_there_is_said_plainly(self):
-        done = run("run", MODEL, "-p", "Once", "-n", "2", "--device", "cuda")
-        if done.returncode != 0:
-            self.assertRegex(done.stderr, rb"^kquant: (no GPU can be used: .*without CUDA.*|no NVIDIA GPU was found.*)\n$")
+        out = self.dir / "by_gpu.gguf"
+        for command in (["run", MODEL, "-p", "Once", "-n", "2"], ["quantize", MODEL, out, "Q8_0"]):
+            done = run(*command, "--device", "cuda")
+            if done.returncode != 0:
+                self.assertRegex(done.stderr, rb"^kquant: (no GPU can be used: .*without CUDA.*|no NVIDIA GPU was found.*)\n$")
+                self.assertFalse(out.exists())
         self.assertEqual(run("run", MODEL, "-p", "Once", "--device", "gpu").returncode, 2)
         self.assertEqual(run("run", MODEL, "-p", "Once", "-n", "2", "--device", "cpu").returncode, 0)
 

@@ -45,7 +45,7 @@ MAY_INCLUDE = {
     "isa": {"base"},
     "kernels": {"base", "format", "format info", "isa"},
     "matmul": {"base", "format", "format info", "isa", "kernels"},
-    "cuda": {"base", "format", "format info", "matmul"},
+    "cuda": {"base", "format", "format info", "matmul", "quantize"},
     "model": {"base", "format info", "gguf", "isa", "kernels", "matmul"},
     "cuda model": {"base", "format info", "gguf", "matmul", "model", "cuda"},
     "eval": {"base", "format info", "gguf", "isa", "matmul", "quantize", "model"},
