@@ -106,6 +106,11 @@ gguf::Metadata metadata_of(const Shape& s, const Recipe& recipe, const gguf::Fil
   for (const auto type : value_of(vocabulary.get_ints("tokenizer.ggml.token_type")))
     types.push_back(static_cast<std::int32_t>(type));
   constexpr std::int32_t kUnused = 5;
+  if (tokens.size() > kVocabulary) {
+    fmt::print(stderr, "synthetic_model: {}: {} tokens, at most {} fit\n",
+               vocabulary.path().string(), tokens.size(), kVocabulary);
+    std::exit(1);
+  }
   while (tokens.size() < kVocabulary) {
     tokens.push_back(fmt::format("<unused_{}>", tokens.size()));
     scores.push_back(-1e6f);

@@ -43,19 +43,23 @@ KQ_INLINE V nearest(V x, V min, V inverse) {
                             V::all(static_cast<float>(kCodes<F>.high))));
 }
 
+/// With G known at compile time a run is a few vector instructions.
+template <class F, int G>
+KQ_INLINE void put_run(const std::int8_t* codes, int first, int step, std::uint8_t* bytes) {
+  for (int i = first; i < F::kRun; i += step)
+    put_code<F>(bytes, G, i, codes[G * F::kRun + i] + F::kZero);
+}
+template <class F, int... G>
+KQ_INLINE void put_runs(const std::int8_t* codes, int first, int step, std::uint8_t* bytes,
+                        std::integer_sequence<int, G...>) {
+  (put_run<F, G>(codes, first, step, bytes), ...);
+}
+
 /// Puts weights first, first + step … of every run into a block whose planes are zeros there.
 /// codes: F::kBlock of them, as they are multiplied (q - kZero).
 template <class F>
 KQ_INLINE void put_codes(const std::int8_t* codes, int first, int step, std::uint8_t* bytes) {
-  // With g known at compile time a run is a few vector instructions.
-  [&]<int... g>(std::integer_sequence<int, g...>) {
-    const auto put_run = [&]<int G>() {
-      for (int i = first; i < F::kRun; i += step)
-        put_code<F>(bytes, G, i, codes[G * F::kRun + i] + F::kZero);
-    };
-    (put_run.template operator()<g>(), ...);
-  }
-  (std::make_integer_sequence<int, kRuns<F>>());
+  put_runs<F>(codes, first, step, bytes, std::make_integer_sequence<int, kRuns<F>>{});
 }
 
 template <class F>

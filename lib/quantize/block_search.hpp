@@ -103,7 +103,8 @@ class BlockSearch {
     for (int n = 0; n < count; ++n) guesses.unit[n] = V::zero(), guesses.cost[n] = V::all(3e38f);
     const V extreme = extreme_of_block<F>(target);
     const V share = ratio(target, extreme);
-    for (const int top : {range.high, range.low}) {
+    const int tops[] = {range.high, range.low};
+    for (const int top : tops) {
       if (top == 0) continue;
       for (int i = -plan_.below; i <= plan_.beyond; ++i) {
         const float by = kHalfStep * static_cast<float>(top > 0 ? i : -i);

@@ -136,18 +136,19 @@ KQ_INLINE constexpr int code_at(const std::uint8_t* block_bytes, int g, int i) {
   return F::kSigned ? static_cast<std::int8_t>(q) : q;
 }
 
+KQ_INLINE constexpr void set_bits(std::uint8_t& byte, int bits) {
+  byte = static_cast<std::uint8_t>(byte | bits);
+}
+
 /// Stores code `q` of weight `i` of run `g` in a block whose planes are zero so far.
 template <class F>
 KQ_INLINE constexpr void put_code(std::uint8_t* block_bytes, int g, int i, int q) {
   const Run run = F::run(g);
-  const auto put = [&](int at, int bits) {
-    block_bytes[at] = static_cast<std::uint8_t>(block_bytes[at] | bits);
-  };
-  put(run.lo_at + i, (q & run.lo_mask) << run.lo_shift);
+  set_bits(block_bytes[run.lo_at + i], (q & run.lo_mask) << run.lo_shift);
   if (run.hi_bit_plane)
-    put(run.hi_at + i / 8, ((q >> run.hi_up) & 1) << (i % 8));
+    set_bits(block_bytes[run.hi_at + i / 8], ((q >> run.hi_up) & 1) << (i % 8));
   else if (run.hi_mask != 0)
-    put(run.hi_at + i, ((q >> run.hi_up) & run.hi_mask) << run.hi_shift);
+    set_bits(block_bytes[run.hi_at + i], ((q >> run.hi_up) & run.hi_mask) << run.hi_shift);
 }
 
 /// Value of a code, given its products `d * scale` and `dmin * min`. The order of operations is
