@@ -108,7 +108,7 @@ TEST_CASE("error feedback: the same bytes for any number of threads") {
 
 TEST_CASE("error feedback: on another text never much worse than an importance matrix") {
   const auto w = random_weights(kRows * kCols, 0.1f, 3);
-  for (const std::size_t tokens : {100, 600, 1000, 2000})
+  for (const std::size_t tokens : {100u, 600u, 1000u, 2000u})
     for (const float related : {0.0f, 1.0f}) {
       INFO(tokens << " tokens, related " << related);
       const auto h = moments_of_inputs(1, tokens, related),
