@@ -27,7 +27,7 @@ class FoundBlocks {
   /// Of block b < kBlocksAtOnce.
   BlockScales<F> scales(int b) const {
     const int lane = b * kSubs<F>;
-    BlockScales<F> scales;
+    BlockScales<F> scales{};  // no call of a constructor, which is not a lane's
     scales.d = d_[lane];
     scales.dmin = dmin_[lane];
     for (int j = 0; j < kSubs<F>; ++j) {
