@@ -39,7 +39,7 @@ class RowQuantizer {
       return fail(ok.error());
     if (auto ok = allocate(out.bad_, sizeof(int)); !ok) return fail(ok.error());
 
-    const bool weighted = std::ranges::any_of(options.importance, [](float v) { return v > 0; });
+    const bool weighted = detail::is_weighted(options);
     const std::size_t block = type_info(type).block_size;
     std::vector<float> even(out.stride_, 1.0f);
     for (std::size_t at = 0; at < cols; at += block)

@@ -28,12 +28,12 @@ class TextStates {
       on_piece(i, cache, [&](const Piece& piece) { pass.start({&piece, 1}, window(i)); });
   }
 
-  /// Takes window i, in place, through a layer.
-  void run(ForwardPass& pass, KvCache& cache, std::size_t layer, std::size_t i) {
-    run(pass, cache, layer, i, window(i));
-  }
+  /// Takes all windows, in place, through a layer.
   void run(ForwardPass& pass, KvCache& cache, std::size_t layer) {
-    for (std::size_t i = 0; i < windows(); ++i) run(pass, cache, layer, i);
+    for (std::size_t i = 0; i < windows(); ++i)
+      on_piece(i, cache, [&](const Piece& piece) {
+        pass.run_layer(layer, {&piece, 1}, window(i));
+      });
   }
 
  private:
@@ -41,9 +41,6 @@ class TextStates {
   void on_piece(std::size_t i, KvCache& cache, const Fn& fn) const {
     const std::vector<Token> tokens = windows_->window(i);
     fn(Piece{tokens, &cache, 0});
-  }
-  void run(ForwardPass& pass, KvCache& cache, std::size_t layer, std::size_t i, Span2d<float> x) {
-    on_piece(i, cache, [&](const Piece& piece) { pass.run_layer(layer, {&piece, 1}, x); });
   }
 
   const Windows* windows_;

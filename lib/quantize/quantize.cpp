@@ -70,7 +70,7 @@ bool encode_all(TensorType type, Span2d<const float> in, std::span<std::byte> ou
   // what depends on the columns is prepared once for them.
   constexpr std::size_t kCols = 1024, kRows = 16;
   const detail::EncodeRows encode = encoder_of(type);
-  const bool weighted = std::ranges::any_of(options.importance, [](float v) { return v > 0; });
+  const bool weighted = detail::is_weighted(options);
   const std::size_t bytes = row_bytes(type, in.cols);
   const std::size_t across = (in.cols + kCols - 1) / kCols, down = (in.rows + kRows - 1) / kRows;
   const auto count = static_cast<std::int64_t>(across * down);

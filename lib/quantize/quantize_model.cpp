@@ -225,12 +225,12 @@ class Converter {
     const QuantizeOptions options{importance, threads_, effort_, importance_floor_};
     if (!ready.empty())
       packed_.assign(ready.begin(), ready.end());
-    else if (auto done = quantizer_(target, values, packed_, options); !done)
+    else if (auto done = quantizer_(target, values, packed_, options); !done) {
       // Rows count from the start of the tensor, not of the panel.
-      return fail(done.error().code == ErrorCode::kBadData
-                      ? detail::check_finite(values, first).error()
-                      : done.error(),
-                  at_tensor(in_, tensor.name));
+      if (done.error().code == ErrorCode::kBadData)
+        if (auto finite = detail::check_finite(values, first); !finite) done = finite;
+      return fail(done.error(), at_tensor(in_, tensor.name));
+    }
     if (out_)
       if (auto done = out_->append(packed_); !done) return fail(done.error());
     auto error = measure_error(target, values, packed_, options);

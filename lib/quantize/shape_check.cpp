@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 
@@ -62,6 +63,10 @@ Result<void> check_options(std::string_view who, std::size_t cols, const Quantiz
                   fmt::format("{}: importance of column {} is {}, not finite and non-negative", who,
                               k, importance[k]));
   return {};
+}
+
+bool is_weighted(const QuantizeOptions& options) {
+  return std::ranges::any_of(options.importance, [](float v) { return v > 0; });
 }
 
 Result<void> check_request(TensorType type, Span2d<const float> in, std::span<std::byte> out,

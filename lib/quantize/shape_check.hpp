@@ -22,6 +22,9 @@ Result<void> check_finite(Span2d<const float> rows, std::size_t first_row = 0);
 /// One finite, non-negative importance a column, or none at all; threads >= 0.
 Result<void> check_options(std::string_view who, std::size_t cols, const QuantizeOptions& options);
 
+/// False where all importances are zero, which is as good as none.
+bool is_weighted(const QuantizeOptions& options);
+
 /// All that quantize() checks before it looks at a weight.
 Result<void> check_request(TensorType type, Span2d<const float> in, std::span<std::byte> out,
                            const QuantizeOptions& options);

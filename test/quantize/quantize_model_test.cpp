@@ -368,6 +368,20 @@ TEST_CASE("a NaN or Inf weight is named by tensor, row and column") {
   CHECK(mentions(fail_to_run(dir / "in.gguf", dir / "out.gguf", "Q6_K"), "row 9, column 9"));
 }
 
+TEST_CASE("an error of another quantizer's own is told as it is") {
+  const TempDir dir;
+  TinyModel().write(dir / "in.gguf");
+  QuantizeModelOptions options;
+  options.quantizer = [](TensorType, Span2d<const float>, std::span<std::byte>,
+                         const QuantizeOptions&) -> Result<void> {
+    return fail(ErrorCode::kBadData, "bits were lost");
+  };
+  const auto error = fail_to_run(dir / "in.gguf", dir / "out.gguf", "Q4_K_M", options);
+  CHECK(error.code == ErrorCode::kBadData);
+  CHECK(mentions(error, "bits were lost"));
+  CHECK(files_in(dir) == 1);
+}
+
 TEST_CASE("progress reports every tensor, and stopping leaves nothing") {
   const TempDir dir;
   const TinyModel model;
