@@ -91,9 +91,4 @@ void multiply_plain(const Panel& panel) noexcept {
   }
 }
 
-template <class Isa>
-std::size_t no_scratch(std::size_t) noexcept {
-  return 0;
-}
-
 }  // namespace kquant::kernels

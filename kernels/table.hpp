@@ -56,11 +56,13 @@ struct Panel {
   const Activations* activations = nullptr;
   float* y = nullptr;  ///< y[m * y_stride + n], n = 0 … count - 1
   std::size_t y_stride = 0;
-  std::byte* scratch = nullptr;  ///< scratch_bytes(cols), 64-byte aligned
 };
 
 inline constexpr std::size_t kPanelRows = 16;  ///< of packed W that are interleaved
 inline constexpr std::size_t kTileRows = 64;   ///< the most rows of X that meet a panel at once
+
+/// Rows of X up to which weights that lie as in a file are multiplied as they lie.
+inline constexpr std::size_t kFewRows = 8;
 
 inline constexpr std::size_t kSumsPerSuper = 16 + 8;  ///< of codes: sums of 16, and of 32
 
@@ -90,7 +92,6 @@ struct FormatKernels {
   ActivationKind activations;
   void (*dequantize_row)(const std::byte* row, std::size_t cols, float* out) noexcept;
   void (*multiply)(const Panel& panel) noexcept;
-  std::size_t (*scratch_bytes)(std::size_t cols) noexcept;
   /// Packed weights; null for plain formats.
   void (*pack_panel)(const std::byte* rows, std::size_t row_bytes, std::size_t count,
                      std::size_t cols, std::byte* panel) noexcept;

@@ -7,8 +7,11 @@
 // Weights in a block format meet activations quantized to int8 in groups as long as the format's
 // block (256 or 32 columns, one binary32 scale each); products of codes are accumulated exactly in
 // int32 and one float operation a block, in a fixed order: results are the same for any number of
-// threads, any split into calls and every ISA. Plain weights meet float activations. The two
-// layouts of a matrix add up blocks in different orders, and so may differ in the last bits.
+// threads, any split into calls and every ISA. Plain weights meet float activations.
+//
+// There are two orders, which may differ in the last bits: that of packed weights, and that of
+// weights multiplied as they lie in a file. The latter serves layout kRows with at most 8 rows of
+// X; with more, weights are packed on the way, a few rows at a time.
 
 #include <cstddef>
 #include <cstdint>

@@ -17,7 +17,6 @@ using kernels::ActivationKind;
 using kernels::Activations;
 using kernels::FormatKernels;
 using kernels::KernelTable;
-using kernels::Panel;
 using kernels::TiledActivations;
 
 /// Below this many products (about 20 microseconds) waking threads costs more than it gains.
@@ -55,11 +54,32 @@ std::size_t tile_rows(std::size_t rows, std::size_t cols) {
   return (rows + n_tiles - 1) / n_tiles;
 }
 
+/// Who multiplies a matrix.
+enum class Path : std::uint8_t {
+  kRows,      ///< as it lies: plain weights, or a few rows of X
+  kPacked,    ///<
+  kPackFirst  ///< packed into scratch memory, a few panels at a time
+};
+
+Path path_of(const MatrixView& w, const FormatKernels& format, std::size_t rows) {
+  if (w.layout == Layout::kPacked) return Path::kPacked;
+  const bool as_it_lies = rows <= kernels::kFewRows || format.pack_panel == nullptr;
+  return as_it_lies ? Path::kRows : Path::kPackFirst;
+}
+
+/// Panels that are packed to be multiplied at once should stay in L2, beside a tile.
+std::size_t panels_at_once(std::size_t panel_bytes) {
+  constexpr std::size_t kBytes = 256 * 1024;
+  return std::max<std::size_t>(1, kBytes / panel_bytes);
+}
+
 struct Plan {
   std::array<Activations, kernels::kActivationKinds> activations{};
   std::array<TiledActivations, kernels::kActivationKinds> tiled{};  ///< for packed weights
   std::byte* scratch = nullptr;
   std::size_t scratch_bytes = 0;  ///< a thread
+  std::byte* panels = nullptr;
+  std::size_t panels_bytes = 0;  ///< a thread
 };
 
 /// Divides `pieces` among what these products need. Called once to count, once to assign.
@@ -71,11 +91,14 @@ Plan make_plan(const KernelTable& table, std::span<const MatrixView> ws, Span2d<
   for (const MatrixView& w : ws) {
     const FormatKernels& format = *kernels::find(table, w.type);
     const auto kind = static_cast<std::size_t>(format.activations);
-    const bool packed = w.layout == Layout::kPacked;
-    (packed ? wanted_tiled : wanted)[kind] = true;
-    plan.scratch_bytes =
-        std::max(plan.scratch_bytes,
-                 packed ? format.packed_scratch_bytes(x.cols, tile) : format.scratch_bytes(x.cols));
+    const Path path = path_of(w, format, x.rows);
+    (path == Path::kRows ? wanted : wanted_tiled)[kind] = true;
+    if (path == Path::kRows) continue;
+    plan.scratch_bytes = std::max(plan.scratch_bytes, format.packed_scratch_bytes(x.cols, tile));
+    if (path == Path::kPackFirst) {
+      const std::size_t panel = format.panel_bytes(x.cols);
+      plan.panels_bytes = std::max(plan.panels_bytes, panels_at_once(panel) * panel);
+    }
   }
   for (std::size_t kind = 0; kind < wanted_tiled.size(); ++kind) {
     if (!wanted_tiled[kind]) continue;
@@ -106,9 +129,51 @@ Plan make_plan(const KernelTable& table, std::span<const MatrixView> ws, Span2d<
     else
       a.sums16 = pieces.take<std::int16_t>(a.rows * a.padded / 16);
   }
+  const auto threads = static_cast<std::size_t>(n_threads);
   plan.scratch_bytes = round_up(plan.scratch_bytes, kAlign);
-  plan.scratch = pieces.take<std::byte>(plan.scratch_bytes * static_cast<std::size_t>(n_threads));
+  plan.scratch = pieces.take<std::byte>(plan.scratch_bytes * threads);
+  plan.panels_bytes = round_up(plan.panels_bytes, kAlign);
+  plan.panels = pieces.take<std::byte>(plan.panels_bytes * threads);
   return plan;
+}
+
+/// Y = X W^T of rows [first, last) of W, by one thread.
+void multiply_rows(const MatrixView& w, std::size_t first, std::size_t last,
+                   const FormatKernels& format, const Plan& plan, std::size_t thread,
+                   Span2d<float> y) {
+  constexpr std::size_t kRows = kernels::kPanelRows;
+  const auto kind = static_cast<std::size_t>(format.activations);
+  const std::size_t w_row_bytes = row_bytes(w.type, w.cols);
+  const Path path = path_of(w, format, y.rows);
+  if (path == Path::kRows)
+    return format.multiply({.weights = w.row(first),
+                            .row_bytes = w_row_bytes,
+                            .count = last - first,
+                            .cols = w.cols,
+                            .activations = &plan.activations[kind],
+                            .y = y.data + first,
+                            .y_stride = y.stride});
+  const std::size_t panel_bytes = format.panel_bytes(w.cols);
+  const auto multiply_panels = [&](const std::byte* panels, std::size_t row, std::size_t count) {
+    format.multiply_packed({.panels = panels,
+                            .rows = count,
+                            .cols = w.cols,
+                            .activations = &plan.tiled[kind],
+                            .y = y.data + row,
+                            .y_stride = y.stride,
+                            .scratch = plan.scratch + thread * plan.scratch_bytes});
+  };
+  if (path == Path::kPacked)
+    return multiply_panels(w.data + first / kRows * panel_bytes, first, last - first);
+  std::byte* const panels = plan.panels + thread * plan.panels_bytes;
+  const std::size_t at_once = panels_at_once(panel_bytes) * kRows;
+  for (std::size_t from = first; from < last; from += at_once) {
+    const std::size_t to = std::min(from + at_once, last);
+    for (std::size_t row = from; row < to; row += kRows)
+      format.pack_panel(w.row(row), w_row_bytes, std::min(kRows, to - row), w.cols,
+                        panels + (row - from) / kRows * panel_bytes);
+    multiply_panels(panels, from, to - from);
+  }
 }
 
 }  // namespace
@@ -163,30 +228,8 @@ void matmul(std::span<const MatrixView> ws, Span2d<const float> x,
       }
 #pragma omp barrier
     for (std::size_t i = 0; i < ws.size(); ++i) {
-      const FormatKernels& format = *kernels::find(table, ws[i].type);
       const auto [first, last] = part(ws[i].rows, thread, threads, kernels::kPanelRows);
-      std::byte* const scratch = plan.scratch + thread * plan.scratch_bytes;
-      const auto kind = static_cast<std::size_t>(format.activations);
-      if (ws[i].layout == Layout::kPacked) {
-        format.multiply_packed(
-            {.panels = ws[i].data + first / kernels::kPanelRows * format.panel_bytes(ws[i].cols),
-             .rows = last - first,
-             .cols = ws[i].cols,
-             .activations = &plan.tiled[kind],
-             .y = ys[i].data + first,
-             .y_stride = ys[i].stride,
-             .scratch = scratch});
-        continue;
-      }
-      const Panel panel{.weights = ws[i].row(first),
-                        .row_bytes = row_bytes(ws[i].type, ws[i].cols),
-                        .count = last - first,
-                        .cols = ws[i].cols,
-                        .activations = &plan.activations[kind],
-                        .y = ys[i].data + first,
-                        .y_stride = ys[i].stride,
-                        .scratch = scratch};
-      format.multiply(panel);
+      multiply_rows(ws[i], first, last, *kernels::find(table, ws[i].type), plan, thread, ys[i]);
     }
   }
 }

@@ -83,10 +83,13 @@ TEST_CASE("weights that are packed, and weights where they lie, give the same mo
           pieces.insert(pieces.end(), part.begin(), part.end());
         }
       }
-      CHECK(pieces == logits);
+      // Of weights where they lie a few tokens and many are added up in different orders.
+      if (layout == Layout::kPacked) CHECK(pieces == logits);
+      CHECK(distance(pieces, logits) < 0.02);
       CHECK(distance(logits, exact) < 0.5);
     }
-    // Sums in another order may round an activation the other way, to a neighbour 1/127 away.
-    CHECK(distance(whole[1], whole[0]) < 0.02);
+    // Many tokens have the sums of packed weights in either layout. In another order a sum may
+    // round an activation the other way, to a neighbour 1/127 away.
+    CHECK(whole[1] == whole[0]);
   }
 }
