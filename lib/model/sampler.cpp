@@ -1,6 +1,7 @@
 #include "kquant/model/sampler.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cassert>
 #include <cmath>
 #include <limits>
@@ -24,11 +25,20 @@ float without_nan(float logit) {
   return std::isnan(logit) ? -std::numeric_limits<float>::infinity() : logit;
 }
 
+/// In two passes, which compilers turn into vectors where one that remembers a place is a chain of
+/// comparisons: vocabularies have up to a quarter of a million tokens.
 Token most_likely(std::span<const float> logits) {
-  std::size_t best = 0;
-  for (std::size_t i = 1; i < logits.size(); ++i)
-    if (without_nan(logits[i]) > without_nan(logits[best])) best = i;
-  return static_cast<Token>(best);
+  constexpr std::size_t kLanes = 16;
+  std::array<float, kLanes> lanes;
+  lanes.fill(-std::numeric_limits<float>::infinity());
+  const auto keep = [](float& most, float logit) { most = logit > most ? logit : most; };  // no NaN
+  std::size_t i = 0;
+  for (; i + kLanes <= logits.size(); i += kLanes)
+    for (std::size_t lane = 0; lane < kLanes; ++lane) keep(lanes[lane], logits[i + lane]);
+  for (; i < logits.size(); ++i) keep(lanes[0], logits[i]);
+  const float most = *std::ranges::max_element(lanes);
+  const auto first = std::ranges::find(logits, most);
+  return first == logits.end() ? 0 : static_cast<Token>(first - logits.begin());
 }
 
 }  // namespace
@@ -56,19 +66,24 @@ Token Sampler::sample(std::span<const float> logits) {
 }
 
 void Sampler::keep_top_k(std::span<const float> logits) {
-  candidates_.clear();
-  candidates_.reserve(logits.size());
-  for (std::size_t i = 0; i < logits.size(); ++i)
-    candidates_.push_back({static_cast<Token>(i), without_nan(logits[i]), 0.0});
   const std::size_t k = options_.top_k > 0
                             ? std::min(logits.size(), static_cast<std::size_t>(options_.top_k))
                             : logits.size();
   const auto more_likely = [](const Candidate& a, const Candidate& b) {
     return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
   };
-  std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(k),
-                    candidates_.end(), more_likely);
-  candidates_.resize(k);
+  candidates_.clear();  // a heap of k with the least likely one in front
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    const Candidate candidate{static_cast<Token>(i), without_nan(logits[i]), 0.0};
+    if (candidates_.size() == k) {
+      if (!more_likely(candidate, candidates_.front())) continue;
+      std::ranges::pop_heap(candidates_, more_likely);
+      candidates_.pop_back();
+    }
+    candidates_.push_back(candidate);
+    std::ranges::push_heap(candidates_, more_likely);
+  }
+  std::ranges::sort_heap(candidates_, more_likely);
 }
 
 void Sampler::keep_top_p() {

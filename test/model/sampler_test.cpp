@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <limits>
+#include <random>
 #include <vector>
 
 using namespace kquant;
@@ -50,6 +51,26 @@ TEST_CASE("tokens are drawn with the probabilities of their logits") {
                {0, 0.4 / 0.65, 0, 0.25 / 0.65, 0});
   check_shares(shares({.temperature = 1, .top_k = 0, .top_p = 0.7f, .seed = 5}, logits),
                {0, 0.4 / 0.85, 0, 0.25 / 0.85, 0.2 / 0.85});
+}
+
+TEST_CASE("greedy and random sampling find the most likely of any number of tokens") {
+  std::mt19937 random(6);
+  std::normal_distribution<float> normal;
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  for (std::size_t n = 1; n < 70; ++n) {
+    std::vector<float> logits(n);
+    for (float& logit : logits) logit = std::round(4 * normal(random));  // so that some are equal
+    logits[n / 3] = n % 3 == 0 ? kNan : logits[n / 3];
+    logits[n / 2] = n % 5 == 0 ? -std::numeric_limits<float>::infinity() : logits[n / 2];
+    Token best = 0;
+    for (std::size_t i = 1; i < n; ++i)
+      if (logits[i] > logits[std::size_t(best)] || std::isnan(logits[std::size_t(best)]))
+        best = std::isnan(logits[i]) ? best : Token(i);
+    INFO(n);
+    if (std::isnan(logits[std::size_t(best)])) best = 0;
+    CHECK(Sampler({.temperature = 0}).sample(logits) == best);
+    CHECK(Sampler({.temperature = 1, .top_k = 1, .top_p = 1}).sample(logits) == best);
+  }
 }
 
 TEST_CASE("greedy sampling takes the most likely token, the first of equals") {
