@@ -81,7 +81,7 @@ struct Quantized {
   PackedMatrix packed;
   MatrixView rows, view;
 
-  static Result<Quantized> make(const MatrixView& source, TensorType type) {
+  static Result<Quantized> make(const MatrixView& source, TensorType type, bool unbiased) {
     std::vector<float> w(source.rows * source.cols);
     const Span2d<float> values(w.data(), source.rows, source.cols);
     Quantized q;
@@ -89,7 +89,8 @@ struct Quantized {
     q.rows = q.view = {type, source.rows, source.cols, q.bytes.data()};
     if (auto ok = dequantize(source.type, {source.data, source.bytes()}, values); !ok)
       return fail(ok.error());
-    if (auto ok = quantize(type, values, q.bytes, {.effort = Effort::kFast}); !ok)
+    if (auto ok = quantize(type, values, q.bytes, {.effort = Effort::kFast, .unbiased = unbiased});
+        !ok)
       return fail(ok.error());
     if (can_pack(type)) {
       auto packed = PackedMatrix::pack(q.rows);
@@ -135,8 +136,9 @@ Result<void> measure_divergences(const gguf::File& in, std::string_view text, Ch
     TensorChoices& tensor = *found->second;
     const TypeChoice& choice = probe_of(tensor);
     const gguf::Tensor& source = *in.find_tensor(name);
-    auto quantized = Quantized::make(
-        {source.type, source.rows(), source.cols(), source.data.data()}, choice.type);
+    auto quantized =
+        Quantized::make({source.type, source.rows(), source.cols(), source.data.data()},
+                        choice.type, detail::length_matters(in, name));
     if (!quantized) return fail(quantized.error(), detail::at_tensor(in, name));
     if (rows) std::swap(*rows, quantized->rows);
     if (product) std::swap(*product, quantized->view);
