@@ -27,17 +27,10 @@ class CalibratedLayers {
                                                           std::string_view text,
                                                           const QuantizeModelOptions& options,
                                                           const CalibrationOptions& calibration) {
-    auto config = read_config(file);
-    if (!config) return fail(config.error());
-    auto weights = read_weights(file, *config);
-    if (!weights) return fail(weights.error());
-    const auto tokenizer = Tokenizer::load(file);
-    if (!tokenizer) return fail(tokenizer.error());
-    auto windows = Windows::cut(*tokenizer, text, calibration.context, calibration.chunks);
-    if (!windows) return fail(windows.error());
+    auto read = ModelAndText::read(file, text, calibration);
+    if (!read) return fail(read.error());
     return std::unique_ptr<CalibratedLayers>(
-        new CalibratedLayers(file, *config, std::move(*weights), std::move(*windows), plan,
-                             options.threads, options.unbiased));
+        new CalibratedLayers(file, std::move(*read), plan, options));
   }
 
   /// The tensor, packed; or nothing where the ordinary path is to write it.
@@ -51,14 +44,14 @@ class CalibratedLayers {
   }
 
  private:
-  CalibratedLayers(const gguf::File& file, const Config& config, Weights weights, Windows windows,
-                   const QuantizeReport& plan, int threads, bool unbiased)
+  CalibratedLayers(const gguf::File& file, ModelAndText read, const QuantizeReport& plan,
+                   const QuantizeModelOptions& options)
       : file_(file),
-        windows_(std::move(windows)),
-        options_{.threads = threads, .effort = plan.effort, .unbiased = unbiased},
-        model_(config, std::move(weights)),
-        cache_(config, static_cast<int>(windows_.context())),
-        x_(windows_, config.n_embd) {
+        windows_(std::move(read.windows)),
+        options_{.threads = options.threads, .effort = plan.effort, .unbiased = options.unbiased},
+        model_(read.config, std::move(read.weights)),
+        cache_(read.config, static_cast<int>(windows_.context())),
+        x_(windows_, read.config.n_embd) {
     std::map<std::string, TensorType> targets;  // of all tensors that become blocks
     for (const TensorReport& tensor : plan.tensors)
       if (tensor.plan.source != tensor.plan.target && can_pack(tensor.plan.target))

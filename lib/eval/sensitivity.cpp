@@ -112,17 +112,11 @@ const TypeChoice& probe_of(const TensorChoices& tensor) {
 
 Result<void> measure_divergences(const gguf::File& in, std::string_view text, Choices& choices,
                                  const CalibrationOptions& calibration) {
-  const auto config = read_config(in);
-  if (!config) return fail(config.error());
-  auto weights = read_weights(in, *config);
-  if (!weights) return fail(weights.error());
-  const auto tokenizer = Tokenizer::load(in);
-  if (!tokenizer) return fail(tokenizer.error());
-  auto windows = Windows::cut(*tokenizer, text, calibration.context, calibration.chunks);
-  if (!windows) return fail(windows.error());
-  const bool tied = weights->output.names == weights->embedding.names;
-  if (auto ok = pack_weights(in, *weights); !ok) return ok;
-  Probe probe(*config, std::move(*weights), *windows);
+  auto read = ModelAndText::read(in, text, calibration);
+  if (!read) return fail(read.error());
+  const bool tied = read->weights.output.names == read->weights.embedding.names;
+  if (auto ok = pack_weights(in, read->weights); !ok) return ok;
+  Probe probe(read->config, std::move(read->weights), read->windows);
 
   std::map<std::string, TensorChoices*> tensors;
   for (TensorChoices& tensor : choices.tensors) tensors[tensor.name] = &tensor;
