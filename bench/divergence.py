@@ -9,6 +9,9 @@ Columns: the peer's file, if one is given (made by its own tools, outside of thi
 alone, with an importance matrix, with error feedback (--calibrate), types found for the recipe's size
 (--target-size), and both. Peer and recipes have the same tensor types; bytes are those of the files. Files are kept in
 --work and not made again. Text for calibration and for testing should not overlap.
+
+--weights-only: files are turned back to F32 before they are measured, so that no activation is rounded to 8 bits
+and nothing but the error of the weights counts. The reference should be F32, too.
 """
 import argparse
 import json
@@ -30,6 +33,7 @@ def main() -> None:
     options.add_argument("--peer", action="append", default=[], metavar="RECIPE=FILE")
     options.add_argument("--calibration-chunks", type=int, default=128)
     options.add_argument("--chunks", type=int, default=40, help="windows of 512 tokens that are measured")
+    options.add_argument("--weights-only", action="store_true", help="measure the files' weights as F32")
     given = options.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     peers = dict(peer.split("=", 1) for peer in given.peer)
@@ -40,6 +44,10 @@ def main() -> None:
         return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
     def divergence(model: Path) -> float:
+        if given.weights_only:
+            dequantized = given.work / "dequantized.gguf"
+            kquant("quantize", model, dequantized, "F32")
+            model = dequantized
         out = kquant("perplexity", model, "-f", given.test, "--chunks", given.chunks, "--json",
                      "--reference", given.reference or given.model)
         return json.loads(out)["divergence"]["kl"]["mean"]
@@ -73,7 +81,8 @@ def main() -> None:
                 kquant("quantize", given.model, path, *arguments[way])
             nats = divergence(path)
             first = first or nats
-            cells.append(f"{nats:.5f}" if nats is first else f"{nats:.5f} ({100 * (nats / first - 1):+.0f} %)")
+            shown = f"{nats:.5f}" if nats >= 1e-4 else f"{nats:.2e}"
+            cells.append(shown if nats is first else f"{shown} ({100 * (nats / first - 1):+.0f} %)")
         print(f"| {recipe} | {size} | " + " | ".join(cells) + " |", flush=True)
 
 

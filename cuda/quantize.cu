@@ -55,6 +55,7 @@ class RowQuantizer {
                       .out = out.packed_.as<>(),
                       .bad = out.bad_.as<int>(),
                       .plan = out.shape_.plan(options.effort, weighted)};
+    out.arguments_.plan.unbiased = options.unbiased;
     if (auto done = out.queue_->finish(); !done) return fail(done.error());
     return out;
   }

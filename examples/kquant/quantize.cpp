@@ -27,7 +27,7 @@ struct Options {
   std::vector<std::string> overrides;
   float importance_floor = kModelImportanceFloor;
   int threads = 0;
-  bool dry_run = false, pure = false, json = false, fused_qkv_rule = false;
+  bool dry_run = false, pure = false, json = false, fused_qkv_rule = false, least_error = false;
   std::optional<cuda::Device> gpu;
 };
 
@@ -142,6 +142,7 @@ void quantize_command(const Options& o) {
   if (o.fused_qkv_rule) options.plan.version = RecipeVersion::kFusedQkvRule;
   options.threads = o.threads;
   options.importance_floor = o.importance_floor;
+  options.unbiased = !o.least_error;
   if (!o.effort.empty()) options.effort = o.effort == "fast" ? Effort::kFast : Effort::kBest;
   options.dry_run = o.dry_run;
   if (o.gpu)
@@ -231,6 +232,9 @@ void add_quantize(CLI::App& app) {
                    "How little the imatrix is trusted: this part of a block's mean importance is "
                    "added to every weight's")
       ->capture_default_str();
+  command->add_flag("--least-error", o->least_error,
+                    "Scales of least error, with which all products are a little too small, and "
+                    "answers further off");
   command
       ->add_option("--effort", o->effort,
                    "How long to search for the best scales (default: best; fast for models of more "

@@ -27,6 +27,11 @@ struct QuantizeOptions {
   /// How little the importances are trusted, from 1e-6 to 1e6. A quarter keeps the plain error near
   /// what it is without them; whole models come out better with less (docs/quantizer.md).
   float importance_floor = 0.25f;
+  /// The scales of least error make rows too short: sum v w' w = sum v w^2 less the error, and
+  /// every product with them comes out as much too small. True: each block's scales are raised
+  /// until nothing is missing. The error grows by as much again, and models come out better
+  /// (docs/quantizer.md).
+  bool unbiased = false;
 };
 
 /// True for every plain type and every block format, activation formats included.

@@ -24,6 +24,9 @@ struct QuantizeModelOptions {
   /// Unset: best up to two billion weights, fast beyond.
   std::optional<Effort> effort = {};
   float importance_floor = kModelImportanceFloor;  ///< see QuantizeOptions
+  /// See QuantizeOptions. Tensors whose products a norm evens out keep the least error all the
+  /// same.
+  bool unbiased = true;
   int threads = 0;
   bool dry_run = false;  ///< plan and sizes only: nothing is read, quantized or written
   bool allow_requantize =

@@ -24,18 +24,13 @@ class CalibratedLayers {
  public:
   static Result<std::unique_ptr<CalibratedLayers>> create(const gguf::File& file,
                                                           const QuantizeReport& plan,
-                                                          std::string_view text, int threads,
+                                                          std::string_view text,
+                                                          const QuantizeModelOptions& options,
                                                           const CalibrationOptions& calibration) {
-    auto config = read_config(file);
-    if (!config) return fail(config.error());
-    auto weights = read_weights(file, *config);
-    if (!weights) return fail(weights.error());
-    const auto tokenizer = Tokenizer::load(file);
-    if (!tokenizer) return fail(tokenizer.error());
-    auto windows = Windows::cut(*tokenizer, text, calibration.context, calibration.chunks);
-    if (!windows) return fail(windows.error());
-    return std::unique_ptr<CalibratedLayers>(new CalibratedLayers(
-        file, *config, std::move(*weights), std::move(*windows), plan, threads));
+    auto read = ModelAndText::read(file, text, calibration);
+    if (!read) return fail(read.error());
+    return std::unique_ptr<CalibratedLayers>(
+        new CalibratedLayers(file, std::move(*read), plan, options));
   }
 
   /// The tensor, packed; or nothing where the ordinary path is to write it.
@@ -49,14 +44,14 @@ class CalibratedLayers {
   }
 
  private:
-  CalibratedLayers(const gguf::File& file, const Config& config, Weights weights, Windows windows,
-                   const QuantizeReport& plan, int threads)
+  CalibratedLayers(const gguf::File& file, ModelAndText read, const QuantizeReport& plan,
+                   const QuantizeModelOptions& options)
       : file_(file),
-        windows_(std::move(windows)),
-        options_{.threads = threads, .effort = plan.effort},
-        model_(config, std::move(weights)),
-        cache_(config, static_cast<int>(windows_.context())),
-        x_(windows_, config.n_embd) {
+        windows_(std::move(read.windows)),
+        options_{.threads = options.threads, .effort = plan.effort, .unbiased = options.unbiased},
+        model_(read.config, std::move(read.weights)),
+        cache_(read.config, static_cast<int>(windows_.context())),
+        x_(windows_, read.config.n_embd) {
     std::map<std::string, TensorType> targets;  // of all tensors that become blocks
     for (const TensorReport& tensor : plan.tensors)
       if (tensor.plan.source != tensor.plan.target && can_pack(tensor.plan.target))
@@ -145,6 +140,7 @@ class CalibratedLayers {
   /// The packed rows of a projection's matrices are kept in done_.
   Result<void> quantize(const Projection& projection, InputMoments& moments) {
     const auto feedback = ErrorFeedback::prepare(moments.sum(), moments.tokens());
+    QuantizeOptions options = options_;
     if (!feedback) return fail(feedback.error(), where(projection.names.front()));
     for (std::size_t m = 0; m < projection.matrices.size(); ++m) {
       const std::string& name = projection.names[m];
@@ -155,7 +151,8 @@ class CalibratedLayers {
       w.resize(source.rows, source.cols);
       std::vector<std::byte> bytes(source.rows * row_bytes(target->second, source.cols));
       auto ok = dequantize(source.type, {source.data, source.bytes()}, w.view());
-      if (ok) ok = feedback->quantize(target->second, w.view(), bytes, options_);
+      options.unbiased = options_.unbiased && detail::length_matters(file_, name);
+      if (ok) ok = feedback->quantize(target->second, w.view(), bytes, options);
       if (!ok) return fail(ok.error(), where(name));
       done_[name] = std::move(bytes);
     }
@@ -185,7 +182,7 @@ Result<QuantizeReport> quantize_calibrated(const gguf::File& in, const std::file
   dry.dry_run = true;
   auto plan = quantize_model(in, out, recipe, dry);
   if (!plan || options.dry_run) return plan;
-  auto layers = CalibratedLayers::create(in, *plan, text, options.threads, calibration);
+  auto layers = CalibratedLayers::create(in, *plan, text, options, calibration);
   if (!layers) return fail(layers.error());
   QuantizeModelOptions with_layers = options;
   with_layers.encoder = [&](const PlannedTensor& tensor) { return (*layers)->packed(tensor); };

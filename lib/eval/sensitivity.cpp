@@ -81,7 +81,7 @@ struct Quantized {
   PackedMatrix packed;
   MatrixView rows, view;
 
-  static Result<Quantized> make(const MatrixView& source, TensorType type) {
+  static Result<Quantized> make(const MatrixView& source, TensorType type, bool unbiased) {
     std::vector<float> w(source.rows * source.cols);
     const Span2d<float> values(w.data(), source.rows, source.cols);
     Quantized q;
@@ -89,7 +89,8 @@ struct Quantized {
     q.rows = q.view = {type, source.rows, source.cols, q.bytes.data()};
     if (auto ok = dequantize(source.type, {source.data, source.bytes()}, values); !ok)
       return fail(ok.error());
-    if (auto ok = quantize(type, values, q.bytes, {.effort = Effort::kFast}); !ok)
+    if (auto ok = quantize(type, values, q.bytes, {.effort = Effort::kFast, .unbiased = unbiased});
+        !ok)
       return fail(ok.error());
     if (can_pack(type)) {
       auto packed = PackedMatrix::pack(q.rows);
@@ -111,17 +112,11 @@ const TypeChoice& probe_of(const TensorChoices& tensor) {
 
 Result<void> measure_divergences(const gguf::File& in, std::string_view text, Choices& choices,
                                  const CalibrationOptions& calibration) {
-  const auto config = read_config(in);
-  if (!config) return fail(config.error());
-  auto weights = read_weights(in, *config);
-  if (!weights) return fail(weights.error());
-  const auto tokenizer = Tokenizer::load(in);
-  if (!tokenizer) return fail(tokenizer.error());
-  auto windows = Windows::cut(*tokenizer, text, calibration.context, calibration.chunks);
-  if (!windows) return fail(windows.error());
-  const bool tied = weights->output.names == weights->embedding.names;
-  if (auto ok = pack_weights(in, *weights); !ok) return ok;
-  Probe probe(*config, std::move(*weights), *windows);
+  auto read = ModelAndText::read(in, text, calibration);
+  if (!read) return fail(read.error());
+  const bool tied = read->weights.output.names == read->weights.embedding.names;
+  if (auto ok = pack_weights(in, read->weights); !ok) return ok;
+  Probe probe(read->config, std::move(read->weights), read->windows);
 
   std::map<std::string, TensorChoices*> tensors;
   for (TensorChoices& tensor : choices.tensors) tensors[tensor.name] = &tensor;
@@ -135,8 +130,9 @@ Result<void> measure_divergences(const gguf::File& in, std::string_view text, Ch
     TensorChoices& tensor = *found->second;
     const TypeChoice& choice = probe_of(tensor);
     const gguf::Tensor& source = *in.find_tensor(name);
-    auto quantized = Quantized::make(
-        {source.type, source.rows(), source.cols(), source.data.data()}, choice.type);
+    auto quantized =
+        Quantized::make({source.type, source.rows(), source.cols(), source.data.data()},
+                        choice.type, detail::length_matters(in, name));
     if (!quantized) return fail(quantized.error(), detail::at_tensor(in, name));
     if (rows) std::swap(*rows, quantized->rows);
     if (product) std::swap(*product, quantized->view);

@@ -5,9 +5,31 @@
 #include <vector>
 
 #include "eval/windows.hpp"
+#include "kquant/eval/calibration.hpp"
 #include "model/forward.hpp"
 
 namespace kquant {
+
+/// A model's weights as they lie in its file, and a text in its tokens.
+struct ModelAndText {
+  Config config;
+  Weights weights;
+  Windows windows;
+
+  /// Errors: those of Transformer::load() and Windows::cut().
+  static Result<ModelAndText> read(const gguf::File& file, std::string_view text,
+                                   const CalibrationOptions& calibration) {
+    auto config = read_config(file);
+    if (!config) return fail(config.error());
+    auto weights = read_weights(file, *config);
+    if (!weights) return fail(weights.error());
+    const auto tokenizer = Tokenizer::load(file);
+    if (!tokenizer) return fail(tokenizer.error());
+    auto windows = Windows::cut(*tokenizer, text, calibration.context, calibration.chunks);
+    if (!windows) return fail(windows.error());
+    return ModelAndText{std::move(*config), std::move(*weights), std::move(*windows)};
+  }
+};
 
 class TextStates {
  public:

@@ -6,6 +6,7 @@
 //      rounded to binary16 as they will be stored, every sub-block tries the integers around what
 //      it would like and keeps the pair with the least true error; d and dmin are then fitted again
 //      to the codes so found, as long as that helps
+//   3. where it is asked for, d and dmin raised by what least squares make them too small
 //
 // A format without sub-block scales (Q4_0 …) is one whose only integer scale is 1.
 
@@ -19,7 +20,7 @@ struct Found {
   V scale, min;       ///< the integers
   V d, dmin;          ///< as they will be read back
   V down;             ///< to block units, in which are:
-  V offset, inverse;  ///< dmin * min, and 1 / (d * scale)
+  V offset, inverse;  ///< dmin * min, and 1 / (d * scale), of the least error
 
   /// The codes of weights x, as they are multiplied (q - kZero).
   template <class F>
@@ -55,10 +56,11 @@ class BlockSearch {
 
   KQ_HOST_DEVICE Found<V> found() const {
     const auto& [super, scale, min, error] = best_;
+    const Super kept = plan_.unbiased ? unbiased() : super;
     return {.scale = scale,
             .min = min,
-            .d = super.d * sub_.up(),
-            .dmin = super.dmin * sub_.up(),
+            .d = kept.d * sub_.up(),
+            .dmin = kept.dmin * sub_.up(),
             .down = sub_.down(),
             .offset = kHasMin ? super.dmin * min : V::zero(),
             .inverse = inverse_of(super.d * scale)};
@@ -202,6 +204,18 @@ class BlockSearch {
       const V dmin = at.dmin + min_by;
       return {at.d + by, kDirectScale<F> ? dmin : larger(dmin, V::zero())};
     }
+  }
+
+  /// d and dmin of the best choice, raised until its block is as long as it was: the error of the
+  /// best fit is at right angles to it, so that what it leaves of sum w x x is short by the error.
+  KQ_HOST_DEVICE Super unbiased() const {
+    const Super& at = best_.super;
+    const Products<V> p =
+        sub_.products({at.d * best_.scale, kHasMin ? at.dmin * best_.min : V::zero()});
+    const V whole = sum_of_block<F>(p.whole), missing = sum_of_block<F>(p.missing);
+    const Mask most = 2.0f * missing < whole;  // else hardly anything of the block is left
+    const V by = select(most, whole / (whole - missing), V::all(1));
+    return {stored(by * at.d, 0), kHasMin ? stored(by * at.dmin, 0) : V::zero()};
   }
 
   /// Which blocks this is the best so far of.

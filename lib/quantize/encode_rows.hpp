@@ -61,7 +61,9 @@ class FoundBlocks {
 template <class F, class V>
 bool encode_rows(const RowsToEncode& in) {
   constexpr std::size_t kAtOnce = kWeightsAtOnce<F>;
-  BlockSearch<F, V> search(plan_of<F>(in.effort, in.importance != nullptr));
+  SearchPlan plan = plan_of<F>(in.effort, in.importance != nullptr);
+  plan.unbiased = in.unbiased;
+  BlockSearch<F, V> search(plan);
   Importances<F, V> importances;
   alignas(64) float padded[kAtOnce], even[kAtOnce];
   std::int8_t codes[F::kBlock];

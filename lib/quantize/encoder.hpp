@@ -16,6 +16,7 @@ struct RowsToEncode {
   const float* importance;  ///< of the columns, or nullptr
   float importance_floor;
   Effort effort;
+  bool unbiased;  ///< see QuantizeOptions
   std::byte* out;
   std::size_t out_stride;  ///< bytes from row to row
 };

@@ -122,7 +122,7 @@ Result<void> ErrorFeedback::quantize(TensorType type, Span2d<const float> in,
     const std::size_t bytes = row_bytes(F::type, in.cols);
 #pragma omp parallel num_threads(threads)
     {
-      detail::FeedbackRows<F> rows(state_->matrices(), options.effort);
+      detail::FeedbackRows<F> rows(state_->matrices(), options.effort, options.unbiased);
 #pragma omp for schedule(dynamic)
       for (std::int64_t i = 0; i < groups; ++i) {
         const std::size_t first = static_cast<std::size_t>(i) * kRows;

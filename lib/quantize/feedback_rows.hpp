@@ -7,8 +7,10 @@
 //   2. as long as it helps: any code, sub-block scale or min, and d and dmin, changed to what is
 //      best with all others as they are
 //
-// Both lower the same sum, E = e H e^T with e = w - w'. Step 1 sees it as sum_j D_j^2 (x_j -
-// w'_j)^2 where x_j = w_j + sum_{i<j} e_i M_ij, step 2 by its gradient g = H e.
+//   3. where it is asked for, the row's d and dmin raised by what least squares make them too small
+//
+// Steps 1 and 2 lower the same sum, E = e H e^T with e = w - w'. Step 1 sees it as sum_j D_j^2 (x_j
+// - w'_j)^2 where x_j = w_j + sum_{i<j} e_i M_ij, step 2 by its gradient g = H e.
 
 #include <algorithm>
 #include <cstdint>
@@ -41,8 +43,8 @@ class FeedbackRows {
  public:
   static constexpr std::size_t kRows = 32;  ///< at most, at a time
 
-  FeedbackRows(const FeedbackMatrices& matrices, Effort effort)
-      : m_(matrices), effort_(effort), blocks_(m_.cols / kBlock) {
+  FeedbackRows(const FeedbackMatrices& matrices, Effort effort, bool unbiased)
+      : m_(matrices), effort_(effort), unbiased_(unbiased), blocks_(m_.cols / kBlock) {
     for (auto* v : {&x_, &e_, &g_}) v->resize(kRows * m_.cols);
     codes_.resize(kRows * m_.cols);
     scales_.resize(kRows * blocks_);
@@ -66,6 +68,7 @@ class FeedbackRows {
         changes += descend(b, std::min(b + kBlocksAPanel, blocks_));
       if (changes == 0) break;
     }
+    if (unbiased_) lengthen();
     for (std::size_t r = 0; r < w.rows; ++r) {
       for (std::size_t b = 0; b < blocks_; ++b) {
         const Block block =
@@ -106,7 +109,7 @@ class FeedbackRows {
       std::copy_n(m_.importance + b * kBlock, kBlock, panel_importance_.data() + r * kBlock);
     }
     const std::size_t n = w_.rows * kBlock;
-    find_encoder(F::type)({panel_.data(), n, 1, n, panel_importance_.data(), kFloor, effort_,
+    find_encoder(F::type)({panel_.data(), n, 1, n, panel_importance_.data(), kFloor, effort_, false,
                            packed_.data(), packed_.size()});
     for (std::size_t r = 0; r < w_.rows; ++r) {
       Block block;
@@ -316,8 +319,31 @@ class FeedbackRows {
     return 1;
   }
 
+  // ---- 3: see QuantizeOptions::unbiased ----
+
+  /// A row's d and dmin, all of them, times w H w^T / w H w'^T.
+  void lengthen() {
+    std::fill(x_.begin(), x_.end(), 0.0f);
+    add_product(w_, {m_.hessian, m_.cols, m_.cols}, view(x_));
+    for (std::size_t r = 0; r < w_.rows; ++r) {
+      double whole = 0, missing = 0;
+      for (std::size_t i = 0; i < m_.cols; ++i) {
+        whole += double{w_.row(r)[i]} * x_[r * m_.cols + i];
+        missing += double{w_.row(r)[i]} * g_[r * m_.cols + i];
+      }
+      if (!(2 * missing < whole)) continue;  // hardly anything of the row is left
+      const double by = whole / (whole - missing);
+      for (std::size_t b = 0; b < blocks_; ++b) {
+        BlockScales<F>& scales = scales_[r * blocks_ + b];
+        scales.d = nearest_half(static_cast<float>(scales.d * by));
+        scales.dmin = nearest_half(static_cast<float>(scales.dmin * by));
+      }
+    }
+  }
+
   FeedbackMatrices m_;
   Effort effort_;
+  bool unbiased_;
   std::size_t blocks_;
   Span2d<const float> w_;
   std::vector<float> x_, e_, g_;

@@ -24,6 +24,11 @@ std::vector<PlannedTensor> planned_tensors(const gguf::File& in);
 Result<std::vector<float>> importance_of(const gguf::File& in, const gguf::Tensor& tensor,
                                          const Imatrix* imatrix);
 
+/// Whether it matters that what a matrix computes comes out too small (QuantizeOptions::unbiased):
+/// not where a norm makes up for it before anything else, as Gemma's norms after attention and
+/// feed-forward part do, and norms of queries and keys.
+bool length_matters(const gguf::File& in, std::string_view tensor);
+
 /// The error that a tensor would have in another type, at effort fast; memory: a few panels of
 /// rows.
 Result<QuantizationError> error_as(const gguf::File& in, const gguf::Tensor& tensor,

@@ -83,7 +83,7 @@ bool encode_all(TensorType type, Span2d<const float> in, std::span<std::byte> ou
     const std::size_t rows = std::min(kRows, in.rows - row), cols = std::min(kCols, in.cols - col);
     const float* x = in.data + row * in.stride + col;
     good = encode({x, in.stride, rows, cols, weighted ? options.importance.data() + col : nullptr,
-                   options.importance_floor, options.effort,
+                   options.importance_floor, options.effort, options.unbiased,
                    out.data() + row * bytes + row_bytes(type, col), bytes}) &&
            good;
   }

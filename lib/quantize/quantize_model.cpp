@@ -34,6 +34,24 @@ std::vector<PlannedTensor> detail::planned_tensors(const gguf::File& in) {
   return tensors;
 }
 
+bool detail::length_matters(const gguf::File& in, std::string_view tensor) {
+  struct Rule {
+    std::string_view matrix, norm;
+  };
+  // What follows a gate is not linear: its length is made up for in part.
+  constexpr Rule kRules[] = {
+      {"attn_q.weight", "attn_q_norm"},         {"attn_k.weight", "attn_k_norm"},
+      {"attn_v.weight", "post_attention_norm"}, {"attn_output.weight", "post_attention_norm"},
+      {"ffn_gate.weight", "post_ffw_norm"},     {"ffn_up.weight", "post_ffw_norm"},
+      {"ffn_down.weight", "post_ffw_norm"}};
+  const std::size_t layer = tensor.starts_with("blk.") ? tensor.find('.', 4) : tensor.npos;
+  if (layer == tensor.npos) return true;
+  for (const auto& [matrix, norm] : kRules)
+    if (tensor.substr(layer + 1) == matrix)
+      return !in.find_tensor(fmt::format("{}.{}.weight", tensor.substr(0, layer), norm));
+  return true;
+}
+
 Result<std::vector<float>> detail::importance_of(const gguf::File& in, const gguf::Tensor& tensor,
                                                  const Imatrix* imatrix) {
   if (!imatrix) return std::vector<float>{};
@@ -182,6 +200,7 @@ class Converter {
         out_(out),
         effort_(effort),
         importance_floor_(options.importance_floor),
+        unbiased_(options.unbiased),
         threads_(options.threads > 0 ? options.threads : omp_get_max_threads()),
         quantizer_(options.quantizer) {}
 
@@ -222,7 +241,8 @@ class Converter {
     const auto bytes = tensor.data.subspan(first * source_row, rows * source_row);
     if (auto done = decode(tensor.type, bytes, values, threads_); !done)
       return fail(done.error(), at_tensor(in_, tensor.name));
-    const QuantizeOptions options{importance, threads_, effort_, importance_floor_};
+    const QuantizeOptions options{importance, threads_, effort_, importance_floor_,
+                                  unbiased_ && detail::length_matters(in_, tensor.name)};
     if (!ready.empty())
       packed_.assign(ready.begin(), ready.end());
     else if (auto done = quantizer_(target, values, packed_, options); !done) {
@@ -242,6 +262,7 @@ class Converter {
   gguf::Writer* out_;
   Effort effort_;
   float importance_floor_;
+  bool unbiased_;
   int threads_;
   decltype(QuantizeModelOptions::quantizer) quantizer_;
   std::vector<float> values_;

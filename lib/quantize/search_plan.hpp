@@ -20,6 +20,7 @@ struct SearchPlan {
   // how many integers beyond the two around its wish a sub-block tries for scale and for min; how
   // often d and dmin are fitted anew.
   int guesses, min_guesses, below, beyond, window, min_window, rounds;
+  bool unbiased = false;  ///< see QuantizeOptions
 };
 
 /// weighted: with an imatrix, where errors have more to gain and the reference encoders take

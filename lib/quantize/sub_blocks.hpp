@@ -55,6 +55,12 @@ struct Residues {
   V error, wr, wrc, wc, wcc;
 };
 
+/// Of a sub-block with itself, and what of it is missing where one of the two is as it is stored.
+template <class V>
+struct Products {
+  V whole, missing;
+};
+
 /// The best scale and min for some codes, and what is known of them.
 template <class V>
 struct Fit {
@@ -241,6 +247,19 @@ class SubBlocks {
       sum = sum + (V::load(w_[i]) * r) * r;
     }
     return sum;
+  }
+
+  /// Sum w x x, and what a scale and min leave out of it: sum w x (x - x').
+  KQ_HOST_DEVICE Products<V> products(const Affine<V>& a) const {
+    const V inverse = inverse_of(a.scale);
+    Products<V> sums = {V::zero(), V::zero()};
+    for (int i = 0; i < F::kSub; ++i) {
+      const V x = V::load(x_[i]);
+      const V w_x = V::load(w_[i]) * x;
+      sums.whole = sums.whole + w_x * x;
+      sums.missing = sums.missing + w_x * left_of(x, a, nearest<F>(x, a.min, inverse));
+    }
+    return sums;
   }
 
   KQ_HOST_DEVICE Residues<V> residues(const Affine<V>& a) const {

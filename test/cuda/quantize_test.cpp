@@ -21,7 +21,7 @@ std::vector<std::byte> on_device(const cuda::Device& device, TensorType type,
   return out;
 }
 
-/// Both efforts, without and with importances.
+/// Each effort, without importances and with them, then unbiased too.
 void check_same(const cuda::Device& device, TensorType type, const std::vector<float>& x,
                 std::size_t cols, const std::vector<Effort>& efforts = {Effort::kFast}) {
   const auto importance = test::random_importance(cols);
@@ -31,6 +31,7 @@ void check_same(const cuda::Device& device, TensorType type, const std::vector<f
       QuantizeOptions options;
       options.effort = effort;
       if (weighted) options.importance = importance;
+      options.unbiased = weighted;
       const bool same = on_device(device, type, {x.data(), x.size() / cols, cols}, options) ==
                         test::packed_of(type, x, cols, options);
       CHECK(same);

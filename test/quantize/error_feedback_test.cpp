@@ -80,6 +80,22 @@ TEST_CASE("error feedback: products are much nearer than those of plain and weig
   });
 }
 
+TEST_CASE("error feedback: unbiased rows have products as large as they were") {
+  const auto h = moments_of_inputs(1, 900, 0.1f);
+  const ErrorFeedback feedback = prepared(h);
+  const auto w = random_weights(kRows * kCols, 0.1f, 3), none = std::vector<float>(w.size());
+  // w H w'^T over w H w^T, from three squared errors.
+  const auto share = [&](bool unbiased) {
+    std::vector<std::byte> packed(kRows * row_bytes(TensorType::Q2_K, kCols));
+    REQUIRE(feedback.quantize(TensorType::Q2_K, {w.data(), kRows, kCols}, packed,
+                              {.unbiased = unbiased}));
+    const auto y = unpacked(TensorType::Q2_K, packed, kCols);
+    return (error(h, w, none) + error(h, y, none) - error(h, w, y)) / (2 * error(h, w, none));
+  };
+  CHECK(share(false) < 0.99);
+  CHECK(share(true) == Approx(1).margin(0.005));
+}
+
 TEST_CASE("error feedback: inputs that say nothing leave the ordinary problem") {
   // H = 0 counts as H = 1: nothing to hand errors on to; rounds of improvement find no worse
   // blocks.

@@ -209,12 +209,45 @@ TEST_CASE("rows are quantized as the block quantizer does, however many panels t
   TinyTensor& tensor = model.tensors[0];
   const Span2d<const float> rows(tensor.floats(), tensor.shape[1], tensor.shape[0]);
   std::vector<std::byte> expected(tensor.shape[1] * row_bytes(Q8_0, tensor.shape[0]));
-  REQUIRE(quantize(Q8_0, rows, expected));
+  REQUIRE(quantize(Q8_0, rows, expected, {.unbiased = true}));
   CHECK(std::ranges::equal(out.tensors()[0].data, expected));
   const auto error = measure_error(Q8_0, rows, expected);
   REQUIRE(error);
   CHECK(report.tensors[0].error->rel_rmse() == Approx(error->rel_rmse()).epsilon(1e-9));
   CHECK(report.tensors[0].error->max_abs == error->max_abs);
+}
+
+TEST_CASE("only where no norm evens products out are rows kept as long as they were") {
+  const TempDir dir;
+  TinyModel model;
+  model.add("blk.1.attn_q_norm.weight", {512});
+  model.add("blk.2.post_attention_norm.weight", {512});
+  model.add("blk.3.post_ffw_norm.weight", {512});
+  model.write(dir / "in.gguf");
+  const auto is = [&](const char* file, const std::string& name, bool unbiased) {
+    const auto out = open(dir / file);
+    const auto* tensor = out.find_tensor(name);
+    REQUIRE(tensor);
+    TinyTensor& source = model.at(name);
+    std::vector<std::byte> expected(tensor->data.size());
+    REQUIRE(quantize(tensor->type, {source.floats(), source.shape[1], source.shape[0]}, expected,
+                     {.unbiased = unbiased}));
+    return std::ranges::equal(tensor->data, expected);
+  };
+  run(dir / "in.gguf", dir / "out.gguf", "Q2_K");
+  for (int layer = 0; layer < 4; ++layer)
+    for (const auto& [part, evened_out_in] :
+         {std::pair{"attn_q", 1}, {"attn_v", 2}, {"attn_output", 2}, {"ffn_up", 3}}) {
+      const auto name = fmt::format("blk.{}.{}.weight", layer, part);
+      INFO(name);
+      CHECK(is("out.gguf", name, layer != evened_out_in));
+    }
+  CHECK(is("out.gguf", "output.weight", true));
+
+  QuantizeModelOptions options;
+  options.unbiased = false;
+  run(dir / "in.gguf", dir / "least.gguf", "Q2_K", options);
+  CHECK(is("least.gguf", "blk.0.attn_q.weight", false));
 }
 
 TEST_CASE("an imatrix weights the columns and is recorded") {
@@ -339,9 +372,9 @@ TEST_CASE("each expert is weighted by its own importance") {
   const std::size_t bytes = 8 * row_bytes(Q3_K, 256);
   for (std::size_t e = 0; e < 3; ++e) {
     std::vector<std::byte> expected(bytes);
-    REQUIRE(quantize(
-        Q3_K, Span2d<const float>(experts.floats() + e * 8 * 256, 8, 256), expected,
-        {std::span(importance).subspan(e * 256, 256), 1, Effort::kBest, kModelImportanceFloor}));
+    REQUIRE(quantize(Q3_K, Span2d<const float>(experts.floats() + e * 8 * 256, 8, 256), expected,
+                     {std::span(importance).subspan(e * 256, 256), 1, Effort::kBest,
+                      kModelImportanceFloor, true}));
     CHECK(std::ranges::equal(tensor->data.subspan(e * bytes, bytes), expected));
   }
 }
@@ -429,7 +462,7 @@ TEST_CASE("quantized models are quantized again from the values they hold") {
   std::vector<float> values(before->size());
   REQUIRE(dequantize(Q8_0, before->data, Span2d<float>(values.data(), 8, 512)));
   std::vector<std::byte> expected(after->data.size());
-  REQUIRE(quantize(Q4_K, Span2d<const float>(values.data(), 8, 512), expected));
+  REQUIRE(quantize(Q4_K, Span2d<const float>(values.data(), 8, 512), expected, {.unbiased = true}));
   CHECK(std::ranges::equal(after->data, expected));
   CHECK(report.bits_per_weight_before < 9);
 

@@ -177,6 +177,42 @@ TEST_CASE("the less of a floor, the less error where it is weighed, and the more
   });
 }
 
+TEST_CASE("unbiased rows are as long as they were, for a little error") {
+  constexpr std::size_t kCols = 1024;
+  const auto x = random_weights(16 * kCols, 0.02f);
+  WeightFormats::for_each([&]<class F>() {
+    INFO(F::name);
+    const auto share = [&](const std::vector<float>& y) {
+      double whole = 0, kept = 0;
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        whole += double{x[i]} * double{x[i]};
+        kept += double{x[i]} * double{y[i]};
+      }
+      return kept / whole;
+    };
+    const auto least = error_of(F::type, x, kCols),
+               unbiased = error_of(F::type, x, kCols, {.unbiased = true});
+    const double relative = least.error / least.power;
+    CHECK(share(round_trip(F::type, x, kCols)) == Approx(1 - relative).margin(3e-4));
+    CHECK(share(round_trip(F::type, x, kCols, {.unbiased = true})) == Approx(1).margin(3e-4));
+    CHECK(unbiased.error < least.error / (1 - relative) * 1.01);
+    // What is stored as it is stays.
+    const auto stored = round_trip(F::type, x, kCols);
+    const auto again = round_trip(F::type, stored, kCols);
+    const auto still = round_trip(F::type, stored, kCols, {.unbiased = true});
+    std::size_t exact = 0;
+    for (std::size_t at = 0; at < x.size(); at += F::kBlock) {
+      const auto same = [&](const std::vector<float>& y) {
+        return std::equal(y.data() + at, y.data() + at + F::kBlock, stored.data() + at);
+      };
+      if (!same(again)) continue;
+      CHECK(same(still));
+      ++exact;
+    }
+    CHECK(exact > 0);
+  });
+}
+
 TEST_CASE("only the proportions of importances count, and all zero is as good as none") {
   const auto x = random_weights(2 * 768, 0.1f);
   const auto importance = random_importance(768);

@@ -189,18 +189,21 @@ TEST_CASE("the bytes are the same for every compiler, optimisation level, saniti
   const auto x = random_weights(2 * kRows * kCols, 0.05f, 3);
   const auto importance = random_importance(kCols);
   for_each_isa([&](Isa) {
-    std::uint64_t hash = 14695981039346656037u;
-    for_each_type([&](TensorType type) {
-      for (const Effort effort : {Effort::kFast, Effort::kBest})
-        for (const bool weighted : {false, true}) {
-          QuantizeOptions options;
-          options.effort = effort;
-          if (weighted) options.importance = importance;
-          for (const std::byte b : packed_of(type, x, kCols, options))
-            hash = (hash ^ static_cast<std::uint64_t>(b)) * 1099511628211u;
-        }
-    });
-    CHECK(hash == 0xc14d64162da24f47u);
+    for (const bool unbiased : {false, true}) {
+      std::uint64_t hash = 14695981039346656037u;
+      for_each_type([&](TensorType type) {
+        for (const Effort effort : {Effort::kFast, Effort::kBest})
+          for (const bool weighted : {false, true}) {
+            QuantizeOptions options;
+            options.effort = effort;
+            options.unbiased = unbiased;
+            if (weighted) options.importance = importance;
+            for (const std::byte b : packed_of(type, x, kCols, options))
+              hash = (hash ^ static_cast<std::uint64_t>(b)) * 1099511628211u;
+          }
+      });
+      CHECK(hash == (unbiased ? 0xf0d45d1acc97724cu : 0xc14d64162da24f47u));
+    }
   });
 }
 
