@@ -1,7 +1,7 @@
 // Tokens a second of whole models: a prompt of 512 tokens, decoding of 128, and decoding of several
 // sequences at once; with --profile the share of each stage.
 //
-//     model_bench model-q4_k_m.gguf [-p 512] [-n 128] [--batch 8] [-r 5] [--device cuda]
+//     model_bench model-q4_k_m.gguf [-p 512] [-n 128] [--batch 8] [-r 5] [--device cuda[:0,1]]
 //     [--profile]
 //                 [--json]
 //
@@ -30,7 +30,8 @@ struct Options {
   std::vector<std::string> models;
   int prompt = 512, decode = 128, repetitions = 5;
   std::vector<int> batches;
-  bool profile = false, json = false, keep_mapped = false, on_gpu = false;
+  bool profile = false, json = false, keep_mapped = false;
+  std::string device = "cpu";
   KvType kv_type = KvType::kF16;
 };
 
@@ -118,10 +119,12 @@ class Bench {
  private:
   static Transformer load(const Options& options, const std::string& path) {
     LoadOptions load{.weights = options.keep_mapped ? Layout::kRows : Layout::kPacked};
-    if (options.on_gpu) {
-      const auto gpu = cuda::Device::open();
-      if (!gpu) give_up(gpu.error());
-      load.accelerator = gpu->accelerator();
+    if (options.device != "cpu") {
+      const auto gpus = cuda::open_devices(options.device);
+      if (!gpus) give_up(gpus.error());
+      auto several = gpus->size() > 1 ? cuda::tensor_parallel(*gpus) : gpus->front().accelerator();
+      if (!several) give_up(several.error());
+      load.accelerator = std::move(*several);
     }
     auto model = Transformer::load(path, load);
     if (!model) give_up(model.error());
@@ -212,10 +215,7 @@ int main(int argc, char** argv) {
       ->transform(CLI::CheckedTransformer(std::map<std::string, KvType>{
           {"f16", KvType::kF16}, {"f32", KvType::kF32}, {"q8_0", KvType::kQ8_0}}));
   app.add_flag("--keep-mapped", options.keep_mapped, "Weights as they lie in the file");
-  app.add_option_function<std::string>(
-         "--device", [&](const std::string& device) { options.on_gpu = device == "cuda"; },
-         "cpu or cuda")
-      ->check(CLI::IsMember({"cpu", "cuda"}));
+  app.add_option("--device", options.device, "cpu, cuda, cuda:N, cuda:N,M,... or cuda:all");
   app.add_flag("--profile", options.profile, "The share of each stage (of the CPU)");
   app.add_flag("--json", options.json, "Results as JSON");
   CLI11_PARSE(app, argc, argv);

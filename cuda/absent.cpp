@@ -31,6 +31,10 @@ std::shared_ptr<Accelerator> Device::accelerator() const {
   return nullptr;
 }
 
+Result<std::shared_ptr<Accelerator>> tensor_parallel(std::span<const Device>) {
+  return fail(absent());
+}
+
 DeviceMatrix::DeviceMatrix(std::unique_ptr<State> state) : state_(std::move(state)) {}
 DeviceMatrix::DeviceMatrix(DeviceMatrix&&) noexcept = default;
 DeviceMatrix& DeviceMatrix::operator=(DeviceMatrix&&) noexcept = default;

@@ -139,8 +139,9 @@ void dequantize(Table table, void* out) {
   }
 }
 
-/// Row i of `out` (table.cols floats) = row row_of[i * row_stride] of the table, times `factor`.
-/// One block a row; a few rows a step, so that each weight is decoded by itself.
+/// Row i of `out` (table.cols floats) = row row_of[i * row_stride] of the table, times `factor`;
+/// zeros where that is negative: another device has the row. One block a row; a few rows a step, so
+/// that each weight is decoded by itself.
 inline constexpr int kLookupThreads = 256;
 struct Lookup {
   Table table;
@@ -153,11 +154,15 @@ template <class F>
 KQ_KERNEL(kLookupThreads)
 void look_up(Lookup a) {
   const int row = a.row_of[block().x * a.row_stride];
+  float* out = a.out + static_cast<std::size_t>(block().x) * static_cast<std::size_t>(a.table.cols);
+  if (row < 0) {
+    for (int col = thread(); col < a.table.cols; col += kLookupThreads) out[col] = 0;
+    return;
+  }
   const std::byte* units = a.table.weights + static_cast<std::size_t>(row / kUnitRows) *
                                                  static_cast<std::size_t>(a.table.units) *
                                                  DeviceLayout<F>::kUnitBytes;
   const float scale = a.table.row_scale[row];
-  float* out = a.out + static_cast<std::size_t>(block().x) * static_cast<std::size_t>(a.table.cols);
   for (int col = thread(); col < a.table.cols; col += kLookupThreads) {
     const std::byte* unit =
         units + static_cast<std::size_t>(col / kUnitCols) * DeviceLayout<F>::kUnitBytes;

@@ -6,7 +6,6 @@
 
 #include "cuda/format_kernels.hpp"
 #include "cuda/layout.hpp"
-#include "cuda/pack.hpp"
 
 namespace kquant::cuda {
 namespace {
@@ -57,14 +56,14 @@ std::size_t device_bytes(TensorType type, std::size_t rows, std::size_t cols) {
 }
 
 Result<std::unique_ptr<DeviceMatrix::State>> upload(const std::shared_ptr<Queue>& queue,
-                                                    std::span<const MatrixView> matrices) {
-  const MatrixView& first = matrices.front();
+                                                    std::span<const MatrixSlice> matrices) {
+  const MatrixSlice& first = matrices.front();
   auto out = std::make_unique<DeviceMatrix::State>();
   out->type = device_type(first.type);
   out->cols = first.cols;
   out->units = units_of(first.cols);
   out->queue = queue;
-  for (const MatrixView& w : matrices) out->rows += w.rows;
+  for (const MatrixSlice& w : matrices) out->rows += w.rows;
   const std::size_t unit_row_bytes = out->units * unit_bytes(first.type);
   const std::size_t n_unit_rows = unit_rows_of(out->rows);
   auto weights = Buffer::allocate(queue, n_unit_rows * unit_row_bytes, "weights");
@@ -77,7 +76,7 @@ Result<std::unique_ptr<DeviceMatrix::State>> upload(const std::shared_ptr<Queue>
   std::size_t unit_row = 0;
   std::vector<std::byte> packed;
   std::vector<float> scales;
-  for (const MatrixView& w : matrices) {
+  for (const MatrixSlice& w : matrices) {
     packed.resize(unit_rows_of(w.rows) * unit_row_bytes);
     scales.resize(unit_rows_of(w.rows) * kUnitRows);
     pack(w, packed, scales);
@@ -172,7 +171,8 @@ DeviceMatrix& DeviceMatrix::operator=(DeviceMatrix&&) noexcept = default;
 DeviceMatrix::~DeviceMatrix() = default;
 
 Result<DeviceMatrix> DeviceMatrix::upload(const Device& device, const MatrixView& w) {
-  auto state = cuda::upload(device.queue(), {&w, 1});
+  const MatrixSlice all[] = {w};
+  auto state = cuda::upload(device.queue(), all);
   if (!state) return fail(state.error());
   return DeviceMatrix(std::move(*state));
 }

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "cuda/lookup.cuh"
+#include "cuda/pack.hpp"
 #include "cuda/product.hpp"
 #include "cuda/rows.cuh"
 #include "cuda/runtime.hpp"
@@ -27,7 +28,7 @@ std::size_t device_bytes(TensorType type, std::size_t rows, std::size_t cols);
 
 /// Matrices of one type and width, one below the other: a product with them is one launch.
 Result<std::unique_ptr<DeviceMatrix::State>> upload(const std::shared_ptr<Queue>& queue,
-                                                    std::span<const MatrixView> matrices);
+                                                    std::span<const MatrixSlice> matrices);
 
 /// Memory for sums of products whose K is divided among blocks.
 class ProductScratch {

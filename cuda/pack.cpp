@@ -113,7 +113,21 @@ std::size_t packed_bytes(TensorType type, std::size_t rows, std::size_t cols) {
   return unit_rows_of(rows) * units_of(cols) * unit_bytes(type);
 }
 
-void pack(const MatrixView& w, std::span<std::byte> out, std::span<float> row_scale) {
+MatrixSlice MatrixSlice::rows_from(std::size_t first, std::size_t n) const {
+  MatrixSlice out = *this;
+  out.rows = n;
+  out.data = row(first);
+  return out;
+}
+
+MatrixSlice MatrixSlice::cols_from(std::size_t first, std::size_t n) const {
+  MatrixSlice out = *this;
+  out.cols = n;
+  out.data = data + row_bytes(type, first);
+  return out;
+}
+
+void pack(const MatrixSlice& w, std::span<std::byte> out, std::span<float> row_scale) {
   const std::size_t row_of_units = units_of(w.cols) * unit_bytes(w.type);
   const std::size_t n = unit_rows_of(w.rows);
 #pragma omp parallel for schedule(static)
@@ -130,7 +144,7 @@ void pack(const MatrixView& w, std::span<std::byte> out, std::span<float> row_sc
           w.type, [&]<class F>() { scale = pack_row<F>(w.row(row), w.cols, r, units); });
       if (block) continue;
       plain.resize(w.cols);
-      dequantize_rows(w, row, {plain.data(), 1, w.cols});
+      dequantize_rows({w.type, 1, w.cols, w.row(row)}, 0, {plain.data(), 1, w.cols});
       scale = pack_plain_row(plain, r, units);
     }
   }

@@ -167,9 +167,9 @@ void measure_cublas(const std::shared_ptr<Queue>& queue, bench::Shape shape, std
 std::vector<std::unique_ptr<DeviceMatrix::State>> copies_of(const std::shared_ptr<Queue>& queue,
                                                             TensorType type, bench::Shape shape) {
   const auto bytes = bench::make_weights(type, shape);
-  const MatrixView view{type, shape.rows, shape.cols, bytes.data()};
+  const MatrixSlice all[] = {MatrixView{type, shape.rows, shape.cols, bytes.data()}};
   std::vector<std::unique_ptr<DeviceMatrix::State>> copies;
-  copies.push_back(value_of(upload(queue, {&view, 1})));
+  copies.push_back(value_of(upload(queue, all)));
   const DeviceMatrix::State& first = *copies.front();
   for (std::size_t i = 1; i < bench::copies_of(first.weights.bytes()); ++i) {
     auto copy = std::make_unique<DeviceMatrix::State>();

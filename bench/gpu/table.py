@@ -62,10 +62,11 @@ def markdown(data):
         out.append(table(["to", "10⁹ weights/s", "from and to the CPU's memory"],
                          [[kind, rate(r), rate(quantized["quantize, copied", kind])]
                           for (what, kind), r in quantized.items() if what == "quantize"]))
-    if "model" in data:
-        out.append("## A model of 8B shape, Q4_K_M, random weights\n")
-        out.append(table(["case", "tokens/s"],
-                         [[c["name"], f"{c['tokens_per_second']:.1f}"] for c in data["model"]["cases"]]))
+    for key, where in (("model", ""), ("model_on_all", ", on all GPUs together")):
+        if key in data:
+            out.append(f"## A model of 8B shape, Q4_K_M, random weights{where}\n")
+            out.append(table(["case", "tokens/s"],
+                             [[c["name"], f"{c['tokens_per_second']:.1f}"] for c in data[key]["cases"]]))
     return "\n".join(out)
 
 
@@ -73,6 +74,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kernels", type=Path)
     parser.add_argument("--model", type=Path)
+    parser.add_argument("--model-on-all", type=Path)
     parser.add_argument("--checked", default="")
     parser.add_argument("--command", default="")
     parser.add_argument("--out", type=Path, required=True)
@@ -81,9 +83,10 @@ def main():
     data["date"] = datetime.date.today().isoformat()
     data["command"] = arguments.command.strip()
     data["checked"] = arguments.checked.replace(";", ", ")
-    if arguments.model:
-        data["model"] = json.loads(arguments.model.read_text())
-        data["model"].pop("model", None)  # a path of that machine
+    for key in ("model", "model_on_all"):
+        if path := getattr(arguments, key):
+            data[key] = json.loads(path.read_text())
+            data[key].pop("model", None)  # a path of that machine
     name = data["date"] + "-" + re.sub(r"[^a-z0-9]+", "-", data["device"].lower()).strip("-")
     (arguments.out / (name + ".json")).write_text(json.dumps(data, indent=1) + "\n")
     (arguments.out / (name + ".md")).write_text(markdown(data))

@@ -1,25 +1,37 @@
 #include "kquant/model/accelerator.hpp"
 
-#include "cuda/model/pass.hpp"
+#include "cuda/model/device_backend.hpp"
 
 namespace kquant::cuda {
 namespace {
 
-class Gpu : public Accelerator {
+class Gpus : public Accelerator {
  public:
-  explicit Gpu(std::shared_ptr<Queue> queue) : queue_(std::move(queue)) {}
+  explicit Gpus(std::vector<Rank> ranks) : ranks_(std::move(ranks)) {}
   Result<std::unique_ptr<Backend>> load(const Config& config, const Weights& weights) override {
-    return DevicePass::load(queue_, config, weights);
+    return DeviceBackend::load(ranks_, config, weights);
   }
 
  private:
-  std::shared_ptr<Queue> queue_;
+  std::vector<Rank> ranks_;
 };
 
 }  // namespace
 
 std::shared_ptr<Accelerator> Device::accelerator() const {
-  return std::make_shared<Gpu>(queue_);
+  return std::make_shared<Gpus>(std::vector<Rank>{{queue_, nullptr}});
+}
+
+Result<std::shared_ptr<Accelerator>> tensor_parallel(std::span<const Device> devices) {
+  if (devices.empty()) return fail(ErrorCode::kInvalidArgument, "tensor parallelism: no GPUs");
+  std::vector<std::shared_ptr<Queue>> queues;
+  for (const Device& device : devices) queues.push_back(device.queue());
+  auto communicators = Communicator::open(queues);
+  if (!communicators) return fail(communicators.error());
+  std::vector<Rank> ranks;
+  for (std::size_t i = 0; i < queues.size(); ++i)
+    ranks.push_back({queues[i], std::move((*communicators)[i])});
+  return std::make_shared<Gpus>(std::move(ranks));
 }
 
 }  // namespace kquant::cuda

@@ -1,89 +1,95 @@
 #pragma once
-// The forward pass on a device: the same as lib/model/forward.hpp, of the same Config and Weights.
+// The forward pass on a device: the same as lib/model/forward.hpp, of a Share of the same Config
+// and Weights.
 //
-//     x = embedding                                                    binary32, rows x n_embd
+//     x = embedding [sum]                                              binary32, rows x n_embd
 //     each layer, as launches:
-//       norm (with the residual sum before it, where there is a post-norm)  -> binary16
+//       norm (with the residual sum before it, where there is a branch)     -> binary16
 //       Q K V                           one launch a type
 //       norms of heads, rotation, K and V to the cache
 //       attention [merge]                                                   -> binary16
-//       output [+ bias], added to x where there is no post-norm
-//       norm, gate and up, activation, down: likewise
+//       output [+ bias] [sum]
+//       norm, gate and up, activation, down [sum]: likewise
 //     norm of the wanted rows, output matrix, soft cap
 //
-// Decoding is one launch: a step whose pieces are all one token is recorded the second time its
-// shape is met (rows, tiles of attention), when all kernels have been loaded, and replayed from
-// then on; what differs from step to step is in device memory.
+// [sum]: over all devices, where the model is divided. Results of the output and down matrices are
+// a branch that the next norm adds to x, or are added to x as they leave, where there is neither a
+// post-norm nor a sum.
 
-#include <map>
-#include <tuple>
-
-#include "cuda/model/kv_storage.hpp"
-#include "cuda/model/plan.hpp"
-#include "cuda/model/rope_table.hpp"
+#include "cuda/model/chunk.hpp"
 #include "cuda/model/weights.hpp"
+#include "cuda/rows.cuh"
+#include "cuda/runtime/communicator.hpp"
 #include "model/backend.hpp"
 
 namespace kquant::cuda {
 
-/// Grows a buffer whose contents need not be kept. True where it moved.
-Result<bool> grow(const std::shared_ptr<Queue>& queue, Buffer& buffer, std::size_t bytes,
-                  std::string_view what);
+/// A device, and what it says to the others; null: it is alone.
+struct Rank {
+  std::shared_ptr<Queue> queue;
+  std::shared_ptr<Communicator> communicator;
+};
 
-class DevicePass : public Backend {
+/// One device's part of a forward pass. Nothing waits but where said: finish().
+class DevicePass {
  public:
-  static Result<std::unique_ptr<Backend>> load(const std::shared_ptr<Queue>& queue,
-                                               const Config& config, const Weights& weights);
-  ~DevicePass() override;
-
-  Result<void> check(const KvCache& cache) const override;
-  Result<Span2d<const float>> run(std::span<const Piece> pieces) override;
-  Result<void> project(Span2d<const float> hidden, Span2d<float> logits) override;
-  Result<void> run_to_logits(std::span<const Piece> pieces, Span2d<float> logits) override;
-
- private:
   /// Rows of logits that there is memory for.
   static constexpr std::size_t kLogitRows = 64;
 
-  DevicePass(std::shared_ptr<Queue> queue, const Config& config, const Weights& weights);
+  /// Has its scratch memory. Errors: kOutOfMemory (how much the weights need, how much is free),
+  /// kUnsupported.
+  static Result<std::unique_ptr<DevicePass>> make(Rank rank, Share share, const Weights& weights);
+  ~DevicePass();
+  /// Copies the share of the weights to the device; once, before everything below.
+  Result<void> upload(const Weights& weights);
+
+  const std::shared_ptr<Queue>& queue() const { return rank_.queue; }
+  const Share& share() const { return share_; }
+  const DeviceChunk& chunk() const { return chunk_; }
+
+  /// What DeviceChunk::place says.
+  Result<bool> place(std::span<const ChunkPiece> pieces, bool q8);
+  /// Runs the chunk up to the final norm of the wanted rows, or to their logits.
+  void run(bool to_logits);
+  Result<std::unique_ptr<Recording>> record(bool to_logits);
+  /// Logits of `rows` hidden states (of n_embd), at most kLogitRows.
+  void project(Span2d<const float> hidden);
+
+  /// Copy results, which are there after finish().
+  void fetch_hidden();
+  void fetch_logits(std::size_t rows);
+  std::span<const float> hidden() const { return hidden_on_host_; }
+  const float* logits() const { return pinned_; }  ///< rows of the share's vocabulary
+  Result<void> finish();
+  /// Ends the other ranks' waiting for this one: nothing more can be computed.
+  void abort();
+
+ private:
+  DevicePass(Rank rank, Share share, const Weights& weights);
   Result<void> reserve();
-  KvLayout kv_layout(KvType type) const;
-  Result<void> make_room(std::span<const Piece> pieces);
-  /// Lays out a chunk's rows and attention, and copies them to the device.
-  Result<void> place(std::span<const Piece> pieces);
-  Result<void> enqueue(std::span<const Piece> pieces, bool to_logits);
-  void enqueue_layers(bool to_logits);
   void enqueue_attention(std::size_t index);
-  void enqueue_norm(const float* branch, const DeviceVector& post_norm, const DeviceVector& weight);
+  /// Of all rows; `post_norm`: of the branch before it, null where there is none.
+  Norm norm(const DeviceVector* post_norm, const DeviceVector& weight) const;
+  void enqueue_branch(const DeviceProjection& projection, const HalfRows& x,
+                      const DeviceVector& post_norm);
   void enqueue_logits(int rows);
   void multiply_all(const DeviceProjection& projection, const HalfRows& x, int rows,
                     const Destination& to);
-  Launch rows_launch(int rows) const;
+  /// Whether results of output and down go straight to x.
+  bool is_straight(const DeviceVector& post_norm) const;
+  void sum(float* x, int rows);
 
-  std::shared_ptr<Queue> queue_;
-  Config config_;
+  Rank rank_;
+  Share share_;
   DeviceWeights weights_;
-  DeviceRope rope_, rope_long_, rope_local_;
+  DeviceChunk chunk_;
   ProductScratch product_scratch_;
 
-  // Of a chunk.
-  int rows_ = 0, outputs_ = 0;
-  KvLayout kv_;
-  AttentionPlan global_, local_;
-  std::vector<RowPlace> places_on_host_;
-  std::vector<int> output_rows_on_host_;
-  std::vector<PlannedPiece> planned_;
-  Buffer places_, output_rows_, global_tiles_, global_merges_, local_tiles_, local_merges_, parts_;
-
-  // Scratch for kChunk rows.
+  // Scratch for Backend::kChunk rows.
   Buffer x_, branch_, qkv_, q_, gate_up_, hidden_, logits_;
   HalfRowsBuffer normed_, heads_, gated_;
   std::vector<float> hidden_on_host_;
   float* pinned_ = nullptr;  ///< kLogitRows of logits
-
-  /// rows, outputs, parts, tiles with global keys, with local ones, to logits, type of cache
-  using Shape = std::tuple<int, int, int, std::size_t, std::size_t, bool, bool>;
-  std::map<Shape, std::unique_ptr<Recording>> recordings_;
 };
 
 }  // namespace kquant::cuda

@@ -5,12 +5,8 @@
 namespace kquant::cuda {
 namespace {
 
-bool has_own_output(const Weights& weights) {
-  return weights.output.matrices.front().data != weights.embedding.matrices.front().data;
-}
-
 /// How many matrices from `first` on can be one: all but the last must be whole units of 16 rows.
-std::size_t neighbours(std::span<const MatrixView> matrices) {
+std::size_t neighbours(std::span<const MatrixSlice> matrices) {
   std::size_t n = 1;
   while (n < matrices.size() &&
          device_type(matrices[n].type) == device_type(matrices.front().type) &&
@@ -34,10 +30,10 @@ Result<DeviceVector> DeviceVector::upload(const std::shared_ptr<Queue>& queue,
 }
 
 Result<DeviceProjection> DeviceProjection::upload(const std::shared_ptr<Queue>& queue,
-                                                  const Projection& projection) {
+                                                  const ProjectionShare& projection) {
   DeviceProjection out;
   out.outputs = projection.outputs();
-  for (std::span<const MatrixView> rest(projection.matrices); !rest.empty();) {
+  for (std::span<const MatrixSlice> rest(projection.matrices); !rest.empty();) {
     const std::size_t n = neighbours(rest);
     auto part = cuda::upload(queue, rest.first(n));
     if (!part) return fail(part.error());
@@ -51,7 +47,7 @@ Result<DeviceProjection> DeviceProjection::upload(const std::shared_ptr<Queue>& 
 }
 
 Result<DeviceWeights> DeviceWeights::upload(const std::shared_ptr<Queue>& queue,
-                                            const Weights& weights) {
+                                            const Weights& weights, const Share& share) {
   DeviceWeights out;
   Result<void> state;
   const auto vector = [&](DeviceVector& to, const std::vector<float>& from) {
@@ -62,7 +58,7 @@ Result<DeviceWeights> DeviceWeights::upload(const std::shared_ptr<Queue>& queue,
     else
       state = fail(made.error());
   };
-  const auto projection = [&](DeviceProjection& to, const Projection& from) {
+  const auto projection = [&](DeviceProjection& to, const ProjectionShare& from) {
     if (!state) return;
     auto made = DeviceProjection::upload(queue, from);
     if (made)
@@ -70,10 +66,11 @@ Result<DeviceWeights> DeviceWeights::upload(const std::shared_ptr<Queue>& queue,
     else
       state = fail(made.error());
   };
-  projection(out.embedding, weights.embedding);
-  if (has_own_output(weights)) projection(out.separate_output, weights.output);
+  projection(out.embedding, share.embedding);
+  projection(out.separate_output, share.separate_output);
   vector(out.output_norm, weights.output_norm);
-  for (const LayerWeights& from : weights.layers) {
+  for (std::size_t i = 0; i < weights.layers.size(); ++i) {
+    const LayerWeights& from = weights.layers[i];
     DeviceLayer& to = out.layers.emplace_back();
     vector(to.attn_norm, from.attn_norm);
     vector(to.ffn_norm, from.ffn_norm);
@@ -81,25 +78,13 @@ Result<DeviceWeights> DeviceWeights::upload(const std::shared_ptr<Queue>& queue,
     vector(to.k_norm, from.k_norm);
     vector(to.attn_post_norm, from.attn_post_norm);
     vector(to.ffn_post_norm, from.ffn_post_norm);
-    projection(to.qkv, from.qkv);
-    projection(to.attn_output, from.attn_output);
-    projection(to.gate_up, from.gate_up);
-    projection(to.down, from.down);
+    projection(to.qkv, share.layers[i].qkv);
+    projection(to.attn_output, share.layers[i].attn_output);
+    projection(to.gate_up, share.layers[i].gate_up);
+    projection(to.down, share.layers[i].down);
   }
   if (!state) return fail(state.error());
   return out;
-}
-
-std::size_t device_bytes(const Weights& weights) {
-  std::size_t bytes = 0;
-  const auto add = [&](const Projection& projection) {
-    for (const MatrixView& w : projection.matrices) bytes += device_bytes(w.type, w.rows, w.cols);
-  };
-  add(weights.embedding);
-  if (has_own_output(weights)) add(weights.output);
-  for (const LayerWeights& layer : weights.layers)
-    for (const Projection* p : layer.projections()) add(*p);
-  return bytes;
 }
 
 }  // namespace kquant::cuda

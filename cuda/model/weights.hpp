@@ -1,12 +1,12 @@
 #pragma once
-// A model's weights in a device's memory.
+// A model's weights, or a share of them, in a device's memory.
 
 #include <cstddef>
 #include <memory>
 #include <vector>
 
 #include "cuda/matrix.hpp"
-#include "model/weights.hpp"
+#include "cuda/model/share.hpp"
 
 namespace kquant::cuda {
 
@@ -25,7 +25,7 @@ struct DeviceProjection {
   DeviceVector bias;
   std::size_t outputs = 0;
   static Result<DeviceProjection> upload(const std::shared_ptr<Queue>& queue,
-                                         const Projection& projection);
+                                         const ProjectionShare& projection);
 };
 
 struct DeviceLayer {
@@ -35,17 +35,16 @@ struct DeviceLayer {
 
 struct DeviceWeights {
   DeviceProjection embedding;
-  DeviceProjection separate_output;  ///< no parts where the file has none
+  DeviceProjection separate_output;  ///< no parts where the embedding is the output matrix
   DeviceVector output_norm;
   std::vector<DeviceLayer> layers;
 
   const DeviceProjection& output() const {
     return separate_output.parts.empty() ? embedding : separate_output;
   }
-  static Result<DeviceWeights> upload(const std::shared_ptr<Queue>& queue, const Weights& weights);
+  /// Matrices of `share`, a share of `weights`; norms are everywhere.
+  static Result<DeviceWeights> upload(const std::shared_ptr<Queue>& queue, const Weights& weights,
+                                      const Share& share);
 };
-
-/// Bytes of device memory that a model's matrices take.
-std::size_t device_bytes(const Weights& weights);
 
 }  // namespace kquant::cuda

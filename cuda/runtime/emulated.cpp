@@ -3,11 +3,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <condition_variable>
 #include <cstring>
 #include <map>
+#include <mutex>
 #include <vector>
 
-#include "cuda/runtime.hpp"
+#include "cuda/runtime/communicator.hpp"
 #include "cuda/runtime/emulated.hpp"
 
 namespace kquant::cuda {
@@ -20,8 +22,8 @@ class EmulatedRecording : public Recording {
 
 class EmulatedQueue : public Queue {
  public:
-  explicit EmulatedQueue(std::size_t memory) {
-    info_ = {.ordinal = 0,
+  EmulatedQueue(std::size_t memory, int ordinal) {
+    info_ = {.ordinal = ordinal,
              .name = "emulated",
              .compute_major = 8,
              .compute_minor = 0,
@@ -100,10 +102,97 @@ class EmulatedQueue : public Queue {
   std::unique_ptr<EmulatedRecording> recording_;
 };
 
+/// Where the ranks of emulated devices meet: nobody goes on before all are there.
+class Meeting {
+ public:
+  explicit Meeting(std::size_t ranks) : given_(ranks) {}
+
+  /// x of all ranks becomes their sum, in the order of ranks. False: somebody has given up, or gave
+  /// another number of them.
+  bool sum(std::size_t rank, float* x, std::size_t n) {
+    given_[rank] = {x, n};
+    if (!all_arrive()) return false;
+    if (rank == 0) {
+      for (const auto& [other, m] : given_)
+        if (m != n) abort();
+      if (!aborted()) add_up(n);
+    }
+    return all_arrive();
+  }
+  void abort() {
+    const std::lock_guard lock(mutex_);
+    aborted_ = true;
+    changed_.notify_all();
+  }
+  bool aborted() {
+    const std::lock_guard lock(mutex_);
+    return aborted_;
+  }
+
+ private:
+  void add_up(std::size_t n) {
+    for (std::size_t i = 0; i < n; ++i) {
+      float sum = 0;
+      for (const auto& [x, m] : given_) sum += x[i];
+      for (const auto& [x, m] : given_) x[i] = sum;
+    }
+  }
+  bool all_arrive() {
+    std::unique_lock lock(mutex_);
+    const unsigned seen = round_;
+    if (++arrived_ == given_.size()) {
+      arrived_ = 0;
+      ++round_;
+      changed_.notify_all();
+    }
+    changed_.wait(lock, [&] { return aborted_ || round_ != seen; });
+    return !aborted_;
+  }
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::pair<float*, std::size_t>> given_;
+  std::size_t arrived_ = 0;
+  unsigned round_ = 0;
+  bool aborted_ = false;
+};
+
+/// A sum is a launch, so that it is recorded as one.
+void sum_at_meeting(Meeting* meeting, std::size_t rank, float* x, std::size_t n) {
+  if (thread() == 0) meeting->sum(rank, x, n);
+}
+
+class EmulatedCommunicator : public Communicator {
+ public:
+  EmulatedCommunicator(std::shared_ptr<Meeting> meeting, std::size_t rank, Queue& queue)
+      : meeting_(std::move(meeting)), rank_(rank), queue_(queue) {}
+  void sum(float* x, std::size_t n) override {
+    queue_.launch({}, sum_at_meeting, meeting_.get(), rank_, x, n);
+  }
+  void abort() override { meeting_->abort(); }
+  Result<void> check() override {
+    if (!meeting_->aborted()) return {};
+    return fail(ErrorCode::kUnavailable, "emulated GPUs: one of them gave up");
+  }
+
+ private:
+  std::shared_ptr<Meeting> meeting_;
+  std::size_t rank_;
+  Queue& queue_;
+};
+
 }  // namespace
 
-std::shared_ptr<Queue> emulated_queue(std::size_t memory) {
-  return std::make_shared<EmulatedQueue>(memory);
+std::shared_ptr<Queue> emulated_queue(std::size_t memory, int ordinal) {
+  return std::make_shared<EmulatedQueue>(memory, ordinal);
+}
+
+Result<std::vector<std::shared_ptr<Communicator>>> Communicator::open(
+    std::span<const std::shared_ptr<Queue>> queues) {
+  const auto meeting = std::make_shared<Meeting>(queues.size());
+  std::vector<std::shared_ptr<Communicator>> all;
+  for (std::size_t rank = 0; rank < queues.size(); ++rank)
+    all.push_back(std::make_shared<EmulatedCommunicator>(meeting, rank, *queues[rank]));
+  return all;
 }
 
 }  // namespace kquant::cuda

@@ -1,9 +1,7 @@
 // The runtime on a GPU.
-#include <cuda_runtime.h>
-
 #include <string>
 
-#include "cuda/runtime.hpp"
+#include "cuda/runtime/nvidia.hpp"
 
 namespace kquant::cuda {
 namespace {
@@ -57,21 +55,26 @@ class NvidiaRecording : public Recording {
   cudaGraphExec_t graph;
 };
 
+/// Every call begins by making the queue's device the calling thread's: there may be several.
 class NvidiaQueue : public Queue {
  public:
   NvidiaQueue(DeviceInfo info, cudaStream_t stream) : info_(std::move(info)), stream_(stream) {}
   ~NvidiaQueue() override {
+    enter();
     cudaStreamSynchronize(stream_);
     cudaStreamDestroy(stream_);
   }
   const DeviceInfo& info() const override { return info_; }
+  cudaStream_t stream() const { return stream_; }
   Result<std::size_t> free_memory() override {
+    enter();
     std::size_t available = 0, all = 0;
     if (const cudaError_t s = cudaMemGetInfo(&available, &all); s != cudaSuccess)
       return fail(error_of(s, "memory"));
     return available;
   }
   Result<void*> allocate(std::size_t bytes) override {
+    enter();
     void* p = nullptr;
     if (const cudaError_t s = cudaMalloc(&p, bytes); s != cudaSuccess) {
       cudaGetLastError();  // or the next launch would report it again
@@ -80,10 +83,12 @@ class NvidiaQueue : public Queue {
     return p;
   }
   void release(void* p) override {
+    enter();
     cudaStreamSynchronize(stream_);
     cudaFree(p);
   }
   Result<void*> allocate_pinned(std::size_t bytes) override {
+    enter();
     void* p = nullptr;
     if (const cudaError_t s = cudaMallocHost(&p, bytes); s != cudaSuccess) {
       cudaGetLastError();
@@ -94,27 +99,34 @@ class NvidiaQueue : public Queue {
   void release_pinned(void* p) override { cudaFreeHost(p); }
 
   void copy_to_device(void* to, const void* from, std::size_t bytes) override {
+    enter();
     keep(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), "copy");
   }
   void copy_to_host(void* to, const void* from, std::size_t bytes) override {
+    enter();
     keep(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_), "copy");
   }
   void copy_on_device(void* to, const void* from, std::size_t bytes) override {
+    enter();
     keep(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_), "copy");
   }
   void fill(void* to, std::byte value, std::size_t bytes) override {
+    enter();
     keep(cudaMemsetAsync(to, static_cast<int>(value), bytes, stream_), "fill");
   }
   Result<void> finish() override {
+    enter();
     keep(cudaStreamSynchronize(stream_), "computation");
     const cudaError_t first = std::exchange(first_, cudaSuccess);
     if (first != cudaSuccess) return fail(error_of(first, what_));
     return {};
   }
   void begin_recording() override {
+    enter();
     keep(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "graph");
   }
   Result<std::unique_ptr<Recording>> end_recording() override {
+    enter();
     cudaGraph_t graph = nullptr;
     cudaError_t status = cudaStreamEndCapture(stream_, &graph);
     cudaGraphExec_t exec = nullptr;
@@ -127,11 +139,13 @@ class NvidiaQueue : public Queue {
     return std::make_unique<NvidiaRecording>(exec);
   }
   void replay(const Recording& recording) override {
+    enter();
     keep(cudaGraphLaunch(static_cast<const NvidiaRecording&>(recording).graph, stream_), "graph");
   }
 
  protected:
   void launch_kernel(const Launch& size, const void* kernel, void** arguments) override {
+    enter();
     constexpr std::size_t kWithoutAsking = std::size_t{48} << 10;
     if (size.shared > kWithoutAsking)
       keep(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -144,6 +158,7 @@ class NvidiaQueue : public Queue {
   }
 
  private:
+  void enter() { cudaSetDevice(info_.ordinal); }
   void keep(cudaError_t status, const char* what) {
     if (status == cudaSuccess) return;
     cudaGetLastError();
@@ -158,6 +173,10 @@ class NvidiaQueue : public Queue {
 };
 
 }  // namespace
+
+cudaStream_t stream_of(const Queue& queue) {
+  return static_cast<const NvidiaQueue&>(queue).stream();
+}
 
 Result<std::vector<DeviceInfo>> devices() {
   const Result<int> count = device_count();

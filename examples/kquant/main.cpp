@@ -20,34 +20,48 @@ void kquant::cli::add_load_options(CLI::App& command, LoadOptions& options) {
       "Use the weights where they lie in the file: loads at once, runs slower");
 }
 
+namespace {
+
+using namespace kquant;
+
+void add_device_option(CLI::App& command, const std::string& description,
+                       std::function<void(const std::vector<cuda::Device>&)> use) {
+  command
+      .add_option_function<std::string>(
+          "--device",
+          [use = std::move(use)](const std::string& names) {
+            if (names == "cpu") return;
+            auto devices = cuda::open_devices(names);
+            if (!devices && devices.error().code == ErrorCode::kInvalidArgument)
+              throw CLI::ValidationError("--device", devices.error().message);
+            use(cli::value_of(std::move(devices)));
+          },
+          description)
+      ->type_name("DEVICE")
+      ->default_str("cpu");
+}
+
+}  // namespace
+
 void kquant::cli::add_device_option(CLI::App& command, LoadOptions& options) {
-  add_device_option(command, "the model runs", [&options](const cuda::Device& device) {
-    options.accelerator = device.accelerator();
-  });
+  ::add_device_option(
+      command,
+      "Where the model runs: cpu, cuda (the first NVIDIA GPU), cuda:N, or divided among several: "
+      "cuda:N,M,... or cuda:all",
+      [&options](const std::vector<cuda::Device>& devices) {
+        options.accelerator = devices.size() == 1 ? devices.front().accelerator()
+                                                  : value_of(cuda::tensor_parallel(devices));
+      });
 }
 
 void kquant::cli::add_device_option(CLI::App& command, const std::string& what,
                                     std::function<void(const cuda::Device&)> use) {
-  command
-      .add_option_function<std::string>(
-          "--device",
-          [use = std::move(use)](const std::string& name) {
-            if (name == "cpu") return;
-            const int ordinal = name == "cuda" ? 0 : std::stoi(name.substr(5));
-            use(value_of(cuda::Device::open(ordinal)));
-          },
-          "Where " + what + ": cpu, cuda (the first NVIDIA GPU) or cuda:N")
-      ->check(CLI::Validator(
-          [](const std::string& name) {
-            const bool numbered = name.starts_with("cuda:") && name.size() > 5 &&
-                                  name.size() <= 8 &&
-                                  name.find_first_not_of("0123456789", 5) == std::string::npos;
-            return name == "cpu" || name == "cuda" || numbered
-                       ? std::string()
-                       : "'" + name + "' is no device, expected cpu, cuda or cuda:N";
-          },
-          "DEVICE"))
-      ->default_str("cpu");
+  ::add_device_option(command, "Where " + what + ": cpu, cuda (the first NVIDIA GPU) or cuda:N",
+                      [use = std::move(use)](const std::vector<cuda::Device>& devices) {
+                        if (devices.size() > 1)
+                          throw CLI::ValidationError("--device", "one GPU at most");
+                        use(devices.front());
+                      });
 }
 
 void kquant::cli::add_kv_option(CLI::App& command, KvType& type) {

@@ -8,7 +8,9 @@
 
 #include <cstddef>
 #include <memory>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kquant/base/error.hpp"
@@ -56,6 +58,16 @@ class Device {
  private:
   std::shared_ptr<Queue> queue_;
 };
+
+/// GPUs by name: "cuda" (the first), "cuda:2", "cuda:0,1,2,3", or "cuda:all". Errors:
+/// kInvalidArgument (another name, a GPU named twice), and those of Device::open.
+Result<std::vector<Device>> open_devices(std::string_view names);
+
+/// What LoadOptions takes to divide a model among GPUs: each has its share of the heads, of the
+/// MLP's width and of the vocabulary, and sums go through NCCL (docs/cuda.md). To load a model with
+/// it is an error of code kUnsupported where the model cannot be divided, which says among how many
+/// it can. Errors: kUnavailable (built without NCCL, NCCL's own errors).
+Result<std::shared_ptr<Accelerator>> tensor_parallel(std::span<const Device> devices);
 
 /// What dequantize() writes.
 enum class NumberType { kF32, kF16, kBF16 };

@@ -11,6 +11,10 @@ namespace kquant::test {
 /// Nothing where there is no GPU: the test has then said "SKIPPED:".
 std::optional<cuda::Device> device();
 
+/// One that divides models among so many devices; null where there are not as many, or no NCCL: the
+/// test has then said "SKIPPED:". It is not device()->accelerator() for one.
+std::shared_ptr<Accelerator> tensor_parallel(int devices);
+
 /// fn() under each of several orders in which an emulated device may do things; once on a GPU.
 template <class Fn>
 void in_every_order(Fn&& fn);

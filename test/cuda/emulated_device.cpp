@@ -8,6 +8,13 @@ std::optional<cuda::Device> device() {
   return cuda::Device(cuda::emulated_queue(std::size_t{4} << 30));
 }
 
+std::shared_ptr<Accelerator> tensor_parallel(int devices) {
+  std::vector<cuda::Device> opened;
+  for (int i = 0; i < devices; ++i)
+    opened.emplace_back(cuda::emulated_queue(std::size_t{4} << 30, i));
+  return cuda::tensor_parallel(opened).value();
+}
+
 int orders() {
   return 3;
 }

@@ -1,46 +1,17 @@
 // Whole models on the device against the CPU.
-#include <cmath>
-#include <filesystem>
-
-#include "cuda/runtime.hpp"
-#include "device.hpp"
 #include "kquant/quantize_model.hpp"
-#include "shared_data.hpp"
-#include "test/model/fixture.hpp"
+#include "models.hpp"
 
 using namespace kquant;
+using test::distance, test::embedded, test::load, test::some_tokens;
 
 namespace {
 
-Transformer load(const std::filesystem::path& path, const cuda::Device* device) {
-  LoadOptions options;
-  if (device != nullptr) options.accelerator = device->accelerator();
-  auto model = Transformer::load(path, options);
-  if (!model) FAIL(model.error().message);
-  return std::move(*model);
-}
-
-double distance(std::span<const float> a, std::span<const float> b) {
-  REQUIRE(a.size() == b.size());
-  double error = 0, norm = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    const double difference = static_cast<double>(a[i]) - static_cast<double>(b[i]);
-    error += difference * difference;
-    norm += static_cast<double>(b[i]) * static_cast<double>(b[i]);
-  }
-  return std::sqrt(error / norm);
-}
-
-std::vector<Token> some_tokens(const Transformer& model, std::size_t n) {
-  std::vector<Token> tokens;
-  for (std::size_t i = 0; i < n; ++i)
-    tokens.push_back(
-        static_cast<Token>((i * 37 + 5) % static_cast<std::size_t>(model.config().vocab_size)));
-  return tokens;
-}
-
-std::filesystem::path embedded() {
-  return test::source_path("examples/embedded_model/embedded.gguf");
+/// `devices` of 0: device()'s; null: the test has said why.
+std::shared_ptr<Accelerator> accelerator_of(int devices) {
+  if (devices > 0) return test::tensor_parallel(devices);
+  const auto device = test::device();
+  return device ? device->accelerator() : nullptr;
 }
 
 }  // namespace
@@ -51,7 +22,7 @@ TEST_CASE("models of every architecture answer as the reference does") {
   for (const std::string& name : test::expectation_names()) {
     const test::Expectation expected = test::read_expectation(name);
     INFO(name);
-    Transformer model = load(test::fixture_path(expected.gguf), &*device);
+    Transformer model = load(test::fixture_path(expected.gguf), device->accelerator());
     KvCache cache(model.config(), expected.n_ctx);
     const std::size_t n = std::min<std::size_t>(expected.tokens.size(), 12);
     const auto found = test::logits_of(model, std::span(expected.tokens).first(n), cache, n);
@@ -63,12 +34,14 @@ TEST_CASE("models of every architecture answer as the reference does") {
 }
 
 TEST_CASE("decoding by recorded steps, batches and shared prefixes give what prefill gives") {
-  const auto device = test::device();
-  if (!device) return;
-  for (const char* gguf : {"llama3.gguf", "gemma3.gguf"})
+  // On how many devices; 0: on one, not divided.
+  for (const auto& [gguf, devices] :
+       {std::pair("llama3.gguf", 0), {"gemma3.gguf", 0}, {"llama3.gguf", 1}, {"gemma2.gguf", 2}})
     for (const KvType type : {KvType::kF16, KvType::kQ8_0}) {
-      INFO(gguf << (type == KvType::kF16 ? " f16" : " q8_0"));
-      Transformer model = load(test::fixture_path(gguf), &*device);
+      INFO(gguf << " " << devices << (type == KvType::kF16 ? " f16" : " q8_0"));
+      const auto accelerator = accelerator_of(devices);
+      if (!accelerator) continue;
+      Transformer model = load(test::fixture_path(gguf), accelerator);
       const auto tokens = some_tokens(model, 14);
       KvCache whole(model.config(), 40, type);
       const auto expected = test::logits_of(model, tokens, whole, tokens.size());
@@ -104,18 +77,20 @@ TEST_CASE("decoding by recorded steps, batches and shared prefixes give what pre
 }
 
 TEST_CASE("hidden states and their projection are the logits") {
-  const auto device = test::device();
-  if (!device) return;
-  Transformer model = load(test::fixture_path("gemma2.gguf"), &*device);
-  const auto tokens = some_tokens(model, 6);
-  const auto vocab = static_cast<std::size_t>(model.config().vocab_size);
-  const auto n_embd = static_cast<std::size_t>(model.config().n_embd);
-  KvCache a(model.config(), 8), b(model.config(), 8);
-  const auto expected = test::logits_of(model, tokens, a, 3);
-  std::vector<float> hidden(3 * n_embd), logits(3 * vocab);
-  REQUIRE(model.hidden_states(tokens, b, {hidden.data(), 3, n_embd}));
-  REQUIRE(model.project({hidden.data(), 3, n_embd}, {logits.data(), 3, vocab}));
-  REQUIRE(distance(logits, expected) < 1e-3);
+  for (const int devices : {0, 1, 2}) {
+    const auto accelerator = accelerator_of(devices);
+    if (!accelerator) continue;
+    Transformer model = load(test::fixture_path("gemma2.gguf"), accelerator);
+    const auto tokens = some_tokens(model, 6);
+    const auto vocab = static_cast<std::size_t>(model.config().vocab_size);
+    const auto n_embd = static_cast<std::size_t>(model.config().n_embd);
+    KvCache a(model.config(), 8), b(model.config(), 8);
+    const auto expected = test::logits_of(model, tokens, a, 3);
+    std::vector<float> hidden(3 * n_embd), logits(3 * vocab);
+    REQUIRE(model.hidden_states(tokens, b, {hidden.data(), 3, n_embd}));
+    REQUIRE(model.project({hidden.data(), 3, n_embd}, {logits.data(), 3, vocab}));
+    REQUIRE(distance(logits, expected) < 1e-3);
+  }
 }
 
 TEST_CASE("the embedded model quantized on the device is the CPU's file") {
@@ -157,7 +132,7 @@ TEST_CASE("the embedded model, quantized, answers as its dequantized weights do"
     quantize(path, plain, "F32");
     // On plain weights the CPU multiplies floats; on quantized ones activations of 8 bits.
     Transformer reference = load(plain, nullptr), on_cpu = load(path, nullptr);
-    Transformer on_device = load(path, &*device);
+    Transformer on_device = load(path, device->accelerator());
     const auto tokens = some_tokens(reference, 18);
     const auto logits = [&](Transformer& model) {
       KvCache cache(model.config(), 32);
@@ -180,7 +155,7 @@ TEST_CASE("the embedded model, quantized, answers as its dequantized weights do"
 TEST_CASE("what a device cannot do is an error that says so, and leaves it usable") {
   const auto device = test::device();
   if (!device) return;
-  Transformer model = load(test::fixture_path("llama3.gguf"), &*device);
+  Transformer model = load(test::fixture_path("llama3.gguf"), device->accelerator());
   Transformer on_cpu = load(test::fixture_path("llama3.gguf"), nullptr);
   const auto tokens = some_tokens(model, 4);
   const auto vocab = static_cast<std::size_t>(model.config().vocab_size);

@@ -9,6 +9,16 @@ std::optional<cuda::Device> device() {
   return std::nullopt;
 }
 
+std::shared_ptr<Accelerator> tensor_parallel(int devices) {
+  std::string names = "cuda:0";
+  for (int i = 1; i < devices; ++i) names += "," + std::to_string(i);
+  const auto opened = cuda::open_devices(names);
+  auto made = opened ? cuda::tensor_parallel(*opened) : fail(opened.error());
+  if (made) return std::move(*made);
+  WARN("SKIPPED: " + made.error().message);
+  return nullptr;
+}
+
 int orders() {
   return 1;
 }

@@ -211,7 +211,8 @@ class CommandLine(unittest.TestCase):
             if done.returncode != 0:
                 self.assertRegex(done.stderr, rb"^kquant: (no GPU can be used: .*without CUDA.*|no NVIDIA GPU was found.*)\n$")
                 self.assertFalse(out.exists())
-        self.assertEqual(run("run", MODEL, "-p", "Once", "--device", "gpu").returncode, 2)
+        for name in ("gpu", "cuda:", "cuda:x", "cuda:0,", "cuda:-1", "cuda:1,1", "cuda:all,0"):
+            self.assertEqual(run("run", MODEL, "-p", "Once", "--device", name).returncode, 2, name)
         self.assertEqual(run("run", MODEL, "-p", "Once", "-n", "2", "--device", "cpu").returncode, 0)
 
     def test_a_damaged_model_is_refused(self):

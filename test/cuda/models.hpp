@@ -1,0 +1,46 @@
+#pragma once
+// Models for tests of the forward pass on devices.
+
+#include <cmath>
+#include <filesystem>
+#include <memory>
+
+#include "device.hpp"
+#include "shared_data.hpp"
+#include "test/model/fixture.hpp"
+
+namespace kquant::test {
+
+/// `accelerator`: null: the CPU.
+inline Transformer load(const std::filesystem::path& path,
+                        std::shared_ptr<Accelerator> accelerator) {
+  auto model = Transformer::load(path, {.accelerator = std::move(accelerator)});
+  if (!model) FAIL(model.error().message);
+  return std::move(*model);
+}
+
+/// How far a is from b, by the size of b.
+inline double distance(std::span<const float> a, std::span<const float> b) {
+  REQUIRE(a.size() == b.size());
+  double error = 0, norm = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const double difference = static_cast<double>(a[i]) - static_cast<double>(b[i]);
+    error += difference * difference;
+    norm += static_cast<double>(b[i]) * static_cast<double>(b[i]);
+  }
+  return std::sqrt(error / norm);
+}
+
+inline std::vector<Token> some_tokens(const Transformer& model, std::size_t n) {
+  std::vector<Token> tokens;
+  for (std::size_t i = 0; i < n; ++i)
+    tokens.push_back(
+        static_cast<Token>((i * 37 + 5) % static_cast<std::size_t>(model.config().vocab_size)));
+  return tokens;
+}
+
+inline std::filesystem::path embedded() {
+  return source_path("examples/embedded_model/embedded.gguf");
+}
+
+}  // namespace kquant::test
