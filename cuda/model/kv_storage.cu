@@ -33,10 +33,11 @@ Result<void> DeviceKv::copy_prefix(const KvStorage& other, int size) {
     return fail(ErrorCode::kInvalidArgument, "copy of a prefix: the caches are on other devices");
   const auto n = static_cast<std::size_t>(size);
   for (std::size_t rank = 0; rank < places_.size(); ++rank) {
-    const auto& [queue, l] = places_[rank];
+    Queue& queue = *places_[rank].queue;
+    const KvLayout& l = places_[rank].layout;
     const auto copy = [&](std::size_t to_at, std::size_t from_at, std::size_t token_bytes) {
       if (token_bytes > 0)
-        queue->copy_on_device(data(rank) + to_at, from.data(rank) + from_at, n * token_bytes);
+        queue.copy_on_device(data(rank) + to_at, from.data(rank) + from_at, n * token_bytes);
     };
     for (int layer = 0; layer < l.layers; ++layer)
       for (int head = 0; head < l.heads; ++head) {
