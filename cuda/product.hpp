@@ -1,9 +1,10 @@
 #pragma once
-// What the two kernels of Y = X W^T (few_columns.cuh, many_columns.cuh) take, and how their results
-// leave.
+// What the kernels of Y = X W^T (few_columns.cuh, many_columns.cuh, warpgroup_columns.cuh) take,
+// and how their results leave.
 
 #include <cstddef>
 
+#include "cuda/division.hpp"
 #include "cuda/vocabulary.hpp"
 
 namespace kquant::cuda {
@@ -13,16 +14,17 @@ struct Product {
   const float* row_scale;    ///< of each row of W, to full units
   int rows = 0;              ///< N
   int units = 0;             ///< K / 256, rounded up
-  const std::uint16_t* x;    ///< M rows of units * 256 halves, zeros beyond K
+  const std::uint16_t* x;    ///< M rows of units * 256 halves, zeros beyond K (half_rows.hpp)
   const float* x_scale;      ///< of each row of X
   int columns = 0;           ///< M: the tokens are the columns of the tensor cores' product
   float* y;                  ///< M rows
   std::size_t y_stride = 0;
   const float* bias = nullptr;  ///< of each row of W; may be null
   bool add = false;             ///< to what y holds
-  // many_columns only: K is divided among `splits` blocks, the last of which adds up.
+  // Where blocks share a result, the last of them adds up.
   float* partial = nullptr;
   unsigned* tickets = nullptr;  ///< zeros before and after
+  Division division = {};       ///< of warpgroup_columns
 };
 
 KQ_DEVICE void put_result(const Product& p, int row, int column, float sum) {

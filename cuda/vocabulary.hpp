@@ -7,7 +7,7 @@
 //     together          sync_block(), sync_warp(), shuffle_xor(), any_of_warp(),
 //                       shared_memory()
 //     copies            copy_async(), commit_copies(), wait_copies<N>(), load16(), store16()
-//     half pairs        sub(), mul(), fma(), to_half2(), low(), high(), permute_bytes()
+//     half pairs        sub(), mul(), fma(), to_half2(), permute_bytes(), and_or()
 //     tensor cores      mma(), load_transposed()
 //     between blocks    take_ticket(), fence()
 //

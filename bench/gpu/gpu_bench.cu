@@ -312,8 +312,7 @@ void measure_attention(const std::shared_ptr<Queue>& queue, bool q8, int tokens,
                            .window = 0,
                            .soft_cap = 0,
                            .q = q.as<std::uint16_t>(),
-                           .out = out.as<std::uint16_t>(),
-                           .out_padded = kHeads * kDim,
+                           .out = {.data = out.as<std::uint16_t>(), .padded = kHeads * kDim},
                            .parts = parts.as<float>()};
   const double seconds = seconds_of_launches(queue, [&] {
     queue->launch({.x = static_cast<int>(plan.tiles.size()),

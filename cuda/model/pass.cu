@@ -187,6 +187,10 @@ Result<void> DevicePass::place(std::span<const Piece> pieces) {
   rows_ = static_cast<int>(places.size());
   outputs_ = static_cast<int>(output_rows.size());
   kv_ = kv_layout(pieces.front().cache->type());
+  // Columns beyond the last head, which attention does not write, are elsewhere in another order.
+  const RowOrder order = row_order_for(queue_->info(), rows_);
+  if (order != std::exchange(heads_order_, order))
+    queue_->fill(heads_.data.as<>(), std::byte{0}, heads_.data.bytes());
 
   const int group = config_.n_heads / config_.n_kv_heads, window = config_.sliding_window;
   const int blocks = 2 * queue_->info().multiprocessors;
@@ -236,6 +240,12 @@ Launch DevicePass::rows_launch(int rows) const {
   return {.x = rows, .threads = kRowThreads, .shared = kRowShared};
 }
 
+HalfRows DevicePass::for_rows(const HalfRowsBuffer& buffer, int rows) const {
+  HalfRows out = buffer.rows;
+  out.order = row_order_for(queue_->info(), rows);
+  return out;
+}
+
 void DevicePass::multiply_all(const DeviceProjection& projection, const HalfRows& x, int rows,
                               const Destination& to) {
   std::size_t first = 0;
@@ -256,7 +266,7 @@ void DevicePass::enqueue_norm(const float* branch, const DeviceVector& post_norm
                       .post_weight = post_norm.data(),
                       .weight = weight.data(),
                       .eps = config_.norm_eps,
-                      .out = normed_.rows});
+                      .out = for_rows(normed_, rows_)});
 }
 
 void DevicePass::enqueue_attention(std::size_t index) {
@@ -291,8 +301,7 @@ void DevicePass::enqueue_attention(std::size_t index) {
                            .window = local ? config_.sliding_window : 0,
                            .soft_cap = config_.attention_soft_cap,
                            .q = q_.as<std::uint16_t>(),
-                           .out = heads_.rows.data,
-                           .out_padded = heads_.rows.padded,
+                           .out = for_rows(heads_, rows_),
                            .parts = parts_.as<float>()};
   const AttentionKernel kernel = attention_for(std::max(kv_.padded_k(), kv_.padded_v()), kv_.q8);
   queue_->launch({.x = static_cast<int>(plan.tiles.size()),
@@ -329,18 +338,19 @@ void DevicePass::enqueue_layers(bool to_logits) {
   for (std::size_t i = 0; i < weights_.layers.size(); ++i) {
     const DeviceLayer& layer = weights_.layers[i];
     enqueue_norm(branch_of(*post), *post, layer.attn_norm);
-    multiply_all(layer.qkv, normed_.rows, rows_,
+    multiply_all(layer.qkv, for_rows(normed_, rows_), rows_,
                  {.y = qkv_.as<float>(), .stride = layer.qkv.outputs});
     enqueue_attention(i);
-    multiply_all(layer.attn_output, heads_.rows, rows_, destination(layer.attn_post_norm));
+    multiply_all(layer.attn_output, for_rows(heads_, rows_), rows_,
+                 destination(layer.attn_post_norm));
     enqueue_norm(branch_of(layer.attn_post_norm), layer.attn_post_norm, layer.ffn_norm);
-    multiply_all(layer.gate_up, normed_.rows, rows_,
+    multiply_all(layer.gate_up, for_rows(normed_, rows_), rows_,
                  {.y = gate_up_.as<float>(), .stride = 2 * n_ff});
     queue_->launch(rows_launch(rows_), gate_rows<>,
                    Gate{.gate_up = gate_up_.as<float>(),
                         .gelu = config_.activation == Activation::kGelu,
-                        .out = gated_.rows});
-    multiply_all(layer.down, gated_.rows, rows_, destination(layer.ffn_post_norm));
+                        .out = for_rows(gated_, rows_)});
+    multiply_all(layer.down, for_rows(gated_, rows_), rows_, destination(layer.ffn_post_norm));
     post = &layer.ffn_post_norm;
   }
   if (outputs_ == 0) return;
@@ -351,14 +361,14 @@ void DevicePass::enqueue_layers(bool to_logits) {
                       .weight = weights_.output_norm.data(),
                       .eps = config_.norm_eps,
                       .row_of = output_rows_.as<int>(),
-                      .out = normed_.rows,
+                      .out = for_rows(normed_, outputs_),
                       .exact = to_logits ? nullptr : hidden_.as<float>()});
   if (to_logits) enqueue_logits(outputs_);
 }
 
 void DevicePass::enqueue_logits(int rows) {
   const std::size_t n_vocab = size(config_.vocab_size);
-  multiply_all(weights_.output(), normed_.rows, rows,
+  multiply_all(weights_.output(), for_rows(normed_, rows), rows,
                {.y = logits_.as<float>(), .stride = n_vocab});
   if (config_.logit_soft_cap == 0) return;
   const std::size_t n = size(rows) * n_vocab;
@@ -425,7 +435,7 @@ Result<void> DevicePass::project(Span2d<const float> hidden, Span2d<float> logit
       queue_->copy_to_device(hidden_.as<float>() + row * n_embd, hidden.row(first + row).data(),
                              n_embd * sizeof(float));
     queue_->launch(rows_launch(static_cast<int>(n)), convert_rows<>,
-                   Convert{hidden_.as<float>(), normed_.rows});
+                   Convert{hidden_.as<float>(), for_rows(normed_, static_cast<int>(n))});
     enqueue_logits(static_cast<int>(n));
     queue_->copy_to_host(pinned_, logits_.as<>(), n * n_vocab * sizeof(float));
     if (auto done = queue_->finish(); !done) return done;

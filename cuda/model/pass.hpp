@@ -59,6 +59,8 @@ class DevicePass : public Backend {
   void multiply_all(const DeviceProjection& projection, const HalfRows& x, int rows,
                     const Destination& to);
   Launch rows_launch(int rows) const;
+  /// The buffer's memory for so many rows, in the order that products want.
+  HalfRows for_rows(const HalfRowsBuffer& buffer, int rows) const;
 
   std::shared_ptr<Queue> queue_;
   Config config_;
@@ -78,6 +80,7 @@ class DevicePass : public Backend {
   // Scratch for kChunk rows.
   Buffer x_, branch_, qkv_, q_, gate_up_, hidden_, logits_;
   HalfRowsBuffer normed_, heads_, gated_;
+  RowOrder heads_order_ = RowOrder::kRows;  ///< of what heads_ has now
   std::vector<float> hidden_on_host_;
   float* pinned_ = nullptr;  ///< kLogitRows of logits
 

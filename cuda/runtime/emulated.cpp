@@ -20,10 +20,10 @@ class EmulatedRecording : public Recording {
 
 class EmulatedQueue : public Queue {
  public:
-  explicit EmulatedQueue(std::size_t memory) {
+  EmulatedQueue(std::size_t memory, int compute_major) {
     info_ = {.ordinal = 0,
              .name = "emulated",
-             .compute_major = 8,
+             .compute_major = compute_major,
              .compute_minor = 0,
              .multiprocessors = 4,
              .memory = memory};
@@ -102,8 +102,8 @@ class EmulatedQueue : public Queue {
 
 }  // namespace
 
-std::shared_ptr<Queue> emulated_queue(std::size_t memory) {
-  return std::make_shared<EmulatedQueue>(memory);
+std::shared_ptr<Queue> emulated_queue(std::size_t memory, int compute_major) {
+  return std::make_shared<EmulatedQueue>(memory, compute_major);
 }
 
 }  // namespace kquant::cuda

@@ -6,7 +6,7 @@ namespace kquant::cuda {
 
 class Queue;
 
-/// A device that is the CPU, with so many bytes of memory.
-std::shared_ptr<Queue> emulated_queue(std::size_t memory);
+/// A device that is the CPU, with so many bytes of memory, of compute capability 8.0 or 9.0.
+std::shared_ptr<Queue> emulated_queue(std::size_t memory, int compute_major = 8);
 
 }  // namespace kquant::cuda

@@ -10,6 +10,8 @@ namespace kquant::test {
 
 /// Nothing where there is no GPU: the test has then said "SKIPPED:".
 std::optional<cuda::Device> device();
+/// One with wgmma (compute capability 9.0); likewise.
+std::optional<cuda::Device> hopper();
 
 /// fn() under each of several orders in which an emulated device may do things; once on a GPU.
 template <class Fn>

@@ -8,6 +8,10 @@ std::optional<cuda::Device> device() {
   return cuda::Device(cuda::emulated_queue(std::size_t{4} << 30));
 }
 
+std::optional<cuda::Device> hopper() {
+  return cuda::Device(cuda::emulated_queue(std::size_t{4} << 30, 9));
+}
+
 int orders() {
   return 3;
 }
