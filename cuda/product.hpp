@@ -27,6 +27,49 @@ struct Product {
   Division division = {};       ///< of warpgroup_columns
 };
 
+/// How the results of a lane leave that holds rows first, first + 8, first + kStep, first + kStep +
+/// 8, … of several columns: what is asked of a row is asked once.
+template <int kTileRows, int kStep>
+class ResultRows {
+ public:
+  KQ_DEVICE ResultRows(const Product& p, int first) : first_(first) {
+#pragma unroll
+    for (int i = 0; i < kTileRows; ++i)
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const int row = first + kStep * i + 8 * h;
+        there_[i][h] = row < p.rows;
+        scale_[i][h] = there_[i][h] ? p.row_scale[row] : 0.0f;
+        bias_[i][h] = there_[i][h] && p.bias != nullptr ? p.bias[row] : 0.0f;
+      }
+  }
+  /// sum(i, h): of row first + kStep * i + 8 * h.
+  template <class Fn>
+  KQ_DEVICE void put(const Product& p, int column, const Fn& sum) const {
+    if (column >= p.columns) return;
+    const float x_scale = p.x_scale[column];
+    float* const y = p.y + static_cast<std::size_t>(column) * p.y_stride + first_;
+#pragma unroll
+    for (int i = 0; i < kTileRows; ++i)
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        if (!there_[i][h]) continue;
+        const float value = sum(i, h) * scale_[i][h] * x_scale + bias_[i][h];
+        float* const to = y + kStep * i + 8 * h;
+        if (p.add)
+          add_to(to, value);
+        else
+          *to = value;
+      }
+  }
+
+ private:
+  int first_;
+  bool there_[kTileRows][2];
+  float scale_[kTileRows][2], bias_[kTileRows][2];
+};
+
+/// One result.
 KQ_DEVICE void put_result(const Product& p, int row, int column, float sum) {
   if (row >= p.rows || column >= p.columns) return;
   float value = sum * p.row_scale[row] * p.x_scale[column];

@@ -9,20 +9,19 @@
 // columns run while the weights of the next chunk are unpacked into other registers: a group is
 // waited for when the next has been issued, so that the tensor cores always have one before them.
 //
-//     registers   sums 2 x 64, fragments of two chunks 2 x 16, codes and scales of a step: 224 a
-//                 thread at most with 288 threads, so no setmaxnreg
+//     registers   sums 2 x 64, fragments of two chunks 2 x 16, codes and scales of a step: 232 a
+//                 thread, of which setmaxnreg takes from the warps that bring things
 //     shared      X: 5 or 6 tiles of 16 KB; weights: 2 x 16 units: 43 KB (Q2_K), 74 (Q4_K), 139
 //                 (Q8_0, with 5 tiles of X); a block an SM
 //     in flight   all of that but what is multiplied: 100 to 150 KB
-//     a chunk     of 256 x 128 x 32: 512 clocks of the tensor cores (2048 products a clock). Each
-//     of
-//                 the four schedulers meanwhile unpacks 4 x 16 x 32 weights at about 2.6
-//                 instructions each / 32 lanes = 170, and issues 16 wgmma and some 30 others: two
-//                 fifths of its slots. wgmma reads B twice, 2 x 16 KB of the 64 KB that shared
-//                 memory gives in that time
+//     a chunk     of 256 x 128 x 32 is 512 clocks of the tensor cores (2048 products a clock). A
+//                 warp has 64 x 32 weights of it to unpack; in the compiled code of Q4_K that and
+//                 all else take 139 instructions (Q2_K 130, Q6_K 135), and a scheduler has two such
+//                 warps: 280 of its 512 slots. wgmma reads X's 8 KB once for each 64 rows, half of
+//                 what shared memory gives in that time
 //     L2          16 bytes of X and (Q4_K) 9 of weights a clock and SM, of about 30
-//     limit       the tensor cores; 6 % of the time at K = 4096 goes into results, 128 KB a tile,
-//                 which nothing overlaps
+//     limit       the tensor cores; a tile's results, 128 KB and some 2000 instructions a warp, are
+//                 not overlapped: 5 to 10 % of the time at K = 4096
 //
 // Blocks stay and take pieces of the work in turn (division.hpp).
 
@@ -220,14 +219,15 @@ KQ_DEVICE void multiply_pieces(const Product& p) {
 
     const bool alone = piece.end - piece.begin == p.units;
     if (!alone && !add_up_pieces<S>(p, piece.tile, sum)) continue;
-    const int first_row = piece.tile / column_tiles * S::kRows + own_unit * kUnitRows + g;
+    const ResultRows<S::kTileRows, 64> rows(
+        p, piece.tile / column_tiles * S::kRows + own_unit * kUnitRows + g);
     const int first_column = piece.tile % column_tiles * S::kColumns + 2 * t;
 #pragma unroll
-    for (int i = 0; i < S::kTileRows; ++i)
+    for (int j = 0; j < 16; ++j)
 #pragma unroll
-      for (int e = 0; e < 64; ++e)
-        put_result(p, first_row + 64 * i + e % 4 / 2 * 8, first_column + e / 4 * 8 + e % 2,
-                   sum[i][e]);
+      for (int e = 0; e < 2; ++e)
+        rows.put(p, first_column + 8 * j + e,
+                 [&](int i, int h) { return sum[i][4 * j + 2 * h + e]; });
   }
 }
 

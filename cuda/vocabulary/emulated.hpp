@@ -200,6 +200,9 @@ inline Words4 load_transposed(const void* row) {
   sync_warp();  // the words are read here, not when the next function is called
   return v;
 }
+inline void add_to(float* p, float x) {
+  *p += x;
+}
 inline unsigned take_ticket(unsigned* counter) {
   return (*counter)++;
 }

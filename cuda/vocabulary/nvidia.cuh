@@ -157,6 +157,11 @@ KQ_DEVICE Words4 load_transposed(const void* row) {
   return v;
 }
 
+/// *p += x without waiting for what p has; nobody else may write it meanwhile.
+KQ_DEVICE void add_to(float* p, float x) {
+  asm volatile("red.global.add.f32 [%0], %1;" ::"l"(p), "f"(x) : "memory");
+}
+
 /// How many took one before; what this block wrote is seen by who takes a later one, if all of the
 /// block's threads called fence() and a barrier came before.
 KQ_DEVICE unsigned take_ticket(unsigned* counter) {

@@ -79,14 +79,12 @@ TEST_CASE("products of odd shapes by warpgroups, in every order") {
   if (!device) return;
   constexpr auto kTiles = cuda::RowOrder::kTiles;
   test::in_every_order([&] {
-    for (const std::size_t m : {1u, 17u, 65u, 128u, 129u})
-      check_product<Q4_0>(*device, m, 31, 96, kTiles);
-    check_product<Q4_K>(*device, 66, 1, 1024 + 256, kTiles);
-    check_product<Q3_K>(*device, 140, 257, 512, kTiles);
-    // Tiles are shared among blocks: all of K of one, by three of them, and the last of six.
-    check_product<Q6_K>(*device, 20, 129, 2560, kTiles);
-    check_product<F16>(*device, 260, 130, 3328, kTiles);
+    check_product<Q4_0>(*device, 1, 31, 96, kTiles);
+    check_product<Q4_K>(*device, 65, 1, 1024 + 256, kTiles);
+    check_product<F16>(*device, 129, 129, 512, kTiles);
+    check_product<Q6_K>(*device, 20, 129, 2560, kTiles);  // three blocks share a tile
   });
+  check_product<F16>(*device, 260, 130, 3328, kTiles);  // four share six
 }
 
 TEST_CASE("which rows of X are put in tiles") {
