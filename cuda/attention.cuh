@@ -15,6 +15,7 @@
 //
 // Lane 4g + t holds of K's 32-dimension chunks dimensions 8t … 8t + 7, as of W in layout.hpp.
 
+#include "cuda/half_rows.hpp"
 #include "cuda/kv_layout.hpp"
 #include "cuda/vocabulary.hpp"
 
@@ -48,8 +49,7 @@ struct AttentionCall {
   int window;              ///< tokens seen, the current one included; 0: all
   float soft_cap;          ///< 0: none
   const std::uint16_t* q;  ///< rows of q_heads * padded_k, scaled
-  std::uint16_t* out;      ///< rows of out_padded halves: q_heads * dim_v, zeros beyond
-  int out_padded;
+  HalfRows out;  ///< rows of q_heads * dim_v; scales and what lies beyond stay as they are
   float* parts;  ///< kQueryRows x (padded_v + 2) each: values, largest score, sum
 };
 
@@ -245,10 +245,7 @@ void attention(AttentionCall a) {
     if (row[h] >= tile.end) continue;
     const float inverse = sum[h] > 0 ? 1.0f / sum[h] : 0.0f;
     const int head = tile.kv_head * group + row[h] % group;
-    std::uint16_t* out = a.out +
-                         static_cast<std::size_t>(tile.first_row + row[h] / group) *
-                             static_cast<std::size_t>(a.out_padded) +
-                         head * a.kv.dim_v;
+    const int out_row = tile.first_row + row[h] / group, out_col = head * a.kv.dim_v;
     float* part = tile.part < 0 ? nullptr
                                 : a.parts + (static_cast<std::size_t>(tile.part) * kQueryRows +
                                              static_cast<std::size_t>(row[h] - tile.begin)) *
@@ -259,7 +256,8 @@ void attention(AttentionCall a) {
       for (int e = 0; e < 2; ++e) {
         const int dim = 8 * j + 2 * t + e;
         const float x = value[j][2 * h + e];
-        if (part == nullptr && dim < a.kv.dim_v) out[dim] = half_bits(x * inverse);
+        if (part == nullptr && dim < a.kv.dim_v)
+          a.out.data[a.out.at(out_row, out_col + dim)] = half_bits(x * inverse);
         if (part != nullptr && dim < padded_v) part[dim] = x;
       }
     if (part != nullptr && t == 0) {
@@ -290,10 +288,8 @@ void merge_attention(AttentionCall a) {
     sum = fmaf(weight, part(i)[padded_v + 1], sum);
   }
   const int group = a.q_heads / a.kv.heads;
-  a.out[static_cast<std::size_t>(m.first_row + row / group) *
-            static_cast<std::size_t>(a.out_padded) +
-        static_cast<std::size_t>((m.kv_head * group + row % group) * a.kv.dim_v + thread())] =
-      half_bits(value / sum);
+  a.out.data[a.out.at(m.first_row + row / group, (m.kv_head * group + row % group) * a.kv.dim_v +
+                                                     thread())] = half_bits(value / sum);
 }
 
 }  // namespace kquant::cuda

@@ -5,12 +5,22 @@
 #include "cuda/format_kernels.hpp"
 #include "cuda/many_columns.cuh"
 #include "cuda/quantize.cuh"
+#include "cuda/warpgroup_columns.cuh"
 
 namespace kquant::cuda {
 
 template <class Shape>
 FormatKernels::Shape shape_of(int columns, void (*kernel)(Product)) {
   return {Shape::kRows, columns, Shape::kThreads, Shape::kShared, kernel};
+}
+
+template <class F>
+FormatKernels::Shape warpgroup_shape_of() {
+  if constexpr (kBuiltForWarpgroups)
+    return {WarpgroupColumns<F>::kRows, WarpgroupColumns<F>::kColumns,
+            WarpgroupColumns<F>::kThreads, WarpgroupColumns<F>::kShared, warpgroup_columns<F>};
+  else
+    return {};
 }
 
 template <class F>
@@ -32,6 +42,7 @@ const FormatKernels& format_kernels() {
               shape_of<FewColumns<F>>(16, few_columns<F, 2>)},
       .many = {shape_of<ManyColumns<F, 32>>(32, many_columns<F, 32>),
                shape_of<ManyColumns<F, 128>>(128, many_columns<F, 128>)},
+      .warpgroup = warpgroup_shape_of<F>(),
       .dequantize = {dequantize<F, Numbers::kF32>, dequantize<F, Numbers::kF16>,
                      dequantize<F, Numbers::kBf16>},
       .look_up = look_up<F>,

@@ -16,6 +16,7 @@ struct FormatKernels {
   };
   Shape few[2];                              ///< up to 8, up to 16 columns
   Shape many[2];                             ///< 32 and 128 columns a block
+  Shape warpgroup;                           ///< of X in tiles; its kernel may not be there
   void (*dequantize[3])(Table, void*) = {};  ///< by Numbers
   void (*look_up)(Lookup) = nullptr;
   QuantizeShape quantize;  ///< none of plain types

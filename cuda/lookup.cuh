@@ -69,7 +69,7 @@ KQ_DEVICE void weights_of_chunk(const StepCodes<F>& codes, const StepScales<F>& 
     dmin_min = half_value(scales.dmin_bits(c)) * static_cast<float>(scales.min_integer(c, t));
 #pragma unroll
   for (int p = 0; p < 4; ++p) {
-    const std::uint32_t q = codes.pair(8 * c + 4 * h + p);
+    const std::uint32_t q = codes.pair(8 * c + 4 * h + p, 0);
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const int code = static_cast<int>(q >> (16 * i) & 0xffffu) - DeviceLayout<F>::kZero;
@@ -120,7 +120,7 @@ void dequantize(Table table, void* out) {
         for (int c = 0; c < kStepChunks; ++c) {
 #pragma unroll
           for (int p = 0; p < 4; ++p) {
-            const std::uint32_t pair = codes.pair(8 * c + 4 * h + p);
+            const std::uint32_t pair = codes.pair(8 * c + 4 * h + p, 0);
             x[2 * p] = half_value(static_cast<std::uint16_t>(pair & 0xffffu));
             x[2 * p + 1] = half_value(static_cast<std::uint16_t>(pair >> 16));
           }

@@ -173,15 +173,14 @@ void many_columns(Product p) {
   wait_copies<0>();
 
   if (grid().z > 1 && !add_up<S>(p, sum)) return;
+  const ResultRows<S::kTileRows, kUnitRows> rows(
+      p, block().x * S::kRows + warp() * S::kTileRows * kUnitRows + g);
 #pragma unroll
-  for (int i = 0; i < S::kTileRows; ++i)
+  for (int j = 0; j < S::kTiles8; ++j)
 #pragma unroll
-    for (int j = 0; j < S::kTiles8; ++j)
-#pragma unroll
-      for (int e = 0; e < 4; ++e)
-        put_result(p,
-                   block().x * S::kRows + (warp() * S::kTileRows + i) * kUnitRows + g + 8 * (e / 2),
-                   first_column + 8 * j + 2 * t + e % 2, sum[i][j][e]);
+    for (int e = 0; e < 2; ++e)
+      rows.put(p, first_column + 8 * j + 2 * t + e,
+               [&](int i, int h) { return sum[i][j][2 * h + e]; });
 }
 
 }  // namespace kquant::cuda

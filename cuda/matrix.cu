@@ -5,6 +5,7 @@
 #include <string>
 
 #include "cuda/format_kernels.hpp"
+#include "cuda/hopper.hpp"
 #include "cuda/layout.hpp"
 
 namespace kquant::cuda {
@@ -18,6 +19,9 @@ int divided_up(std::size_t n, int unit) {
 std::string megabytes(std::size_t bytes) {
   return std::to_string((bytes + (1u << 20) - 1) >> 20) + " MiB";
 }
+
+/// Rows of X up to which blocks of 32 waste less than those of 128.
+constexpr int kMostNarrow = 64;
 
 template <class... Fs>
 const FormatKernels& kernels_among(TensorType type, FormatList<Fs...>) {
@@ -93,11 +97,13 @@ Result<std::unique_ptr<DeviceMatrix::State>> upload(const std::shared_ptr<Queue>
 }
 
 Result<ProductScratch> ProductScratch::make(const std::shared_ptr<Queue>& queue) {
-  constexpr std::size_t kBlockSums = 128 * 128;  // the largest of FormatKernels::many
+  // Two blocks an SM, and in tiles one that leaves two of twice as many sums.
+  const bool tiles = row_order_for(queue->info(), kMostNarrow + 1) == RowOrder::kTiles;
+  const std::size_t block_sums = std::size_t{128} * 128 * (tiles ? 2 : 1);
   ProductScratch out;
   out.most_blocks = 2 * queue->info().multiprocessors;
   const auto n = static_cast<std::size_t>(out.most_blocks);
-  auto partial = Buffer::allocate(queue, n * kBlockSums * sizeof(float), "sums of products");
+  auto partial = Buffer::allocate(queue, n * block_sums * sizeof(float), "sums of products");
   if (!partial) return fail(partial.error());
   auto tickets = Buffer::allocate(queue, n * sizeof(unsigned), "sums of products");
   if (!tickets) return fail(tickets.error());
@@ -105,6 +111,11 @@ Result<ProductScratch> ProductScratch::make(const std::shared_ptr<Queue>& queue)
   out.partial = std::move(*partial);
   out.tickets = std::move(*tickets);
   return out;
+}
+
+RowOrder row_order_for(const DeviceInfo& device, int rows) {
+  const bool wgmma = device.compute_major == 9 && device.compute_minor == 0;
+  return kBuiltForWarpgroups && wgmma && rows > kMostNarrow ? RowOrder::kTiles : RowOrder::kRows;
 }
 
 void multiply(Queue& queue, const DeviceMatrix::State& w, const HalfRows& x, int columns,
@@ -131,11 +142,17 @@ void multiply(Queue& queue, const DeviceMatrix::State& w, const HalfRows& x, int
     launch.y = divided_up(static_cast<std::size_t>(columns), shape.columns);
     return shape.kernel;
   };
+  if (x.order == RowOrder::kTiles) {
+    const auto kernel = use(kernels.warpgroup);
+    p.division = divide(launch.x * launch.y, p.units, queue.info().multiprocessors);
+    launch.x = p.division.blocks;
+    launch.y = 1;
+    return queue.launch(launch, kernel, p);
+  }
   for (const FormatKernels::Shape& few : kernels.few)
     if (columns <= few.columns) return queue.launch(launch, use(few), p);
 
-  constexpr int kNarrow = 64;  // up to here blocks of 32 columns waste less than those of 128
-  const auto kernel = use(kernels.many[columns <= kNarrow ? 0 : 1]);
+  const auto kernel = use(kernels.many[columns <= kMostNarrow ? 0 : 1]);
   // K is divided where there would be less than one block an SM, each part at least two units.
   const int blocks = launch.x * launch.y;
   if (blocks < queue.info().multiprocessors)
@@ -146,7 +163,9 @@ void multiply(Queue& queue, const DeviceMatrix::State& w, const HalfRows& x, int
 Result<HalfRowsBuffer> HalfRowsBuffer::make(const std::shared_ptr<Queue>& queue, std::size_t rows,
                                             std::size_t cols) {
   const std::size_t padded = units_of(cols) * kUnitCols;
-  auto data = Buffer::allocate(queue, rows * padded * 2, "activations");
+  const auto whole = static_cast<std::size_t>(divided_up(rows, kTileTokens) * kTileTokens);
+  const bool tiles = row_order_for(queue->info(), kMostNarrow + 1) == RowOrder::kTiles;
+  auto data = Buffer::allocate(queue, (tiles ? whole : rows) * padded * 2, "activations");
   if (!data) return fail(data.error());
   auto scale = Buffer::allocate(queue, rows * sizeof(float), "activations");
   if (!scale) return fail(scale.error());
@@ -190,6 +209,12 @@ std::size_t DeviceMatrix::bytes() const {
 }
 
 Result<void> matmul(const DeviceMatrix& w, Span2d<const float> x, Span2d<float> y) {
+  const DeviceInfo& device = w.state().queue->info();
+  return matmul_in_order(row_order_for(device, static_cast<int>(x.rows)), w, x, y);
+}
+
+Result<void> matmul_in_order(RowOrder order, const DeviceMatrix& w, Span2d<const float> x,
+                             Span2d<float> y) {
   const auto shape = [](std::size_t rows, std::size_t cols) {
     return std::to_string(rows) + " x " + std::to_string(cols);
   };
@@ -211,6 +236,7 @@ Result<void> matmul(const DeviceMatrix& w, Span2d<const float> x, Span2d<float> 
   for (std::size_t row = 0; row < x.rows; ++row)
     queue->copy_to_device(from->as<float>() + row * x.cols, x.row(row).data(),
                           x.cols * sizeof(float));
+  halves->rows.order = order;
   queue->launch({.x = static_cast<int>(x.rows), .threads = kRowThreads, .shared = kRowShared},
                 convert_rows<>, Convert{from->as<float>(), halves->rows});
   multiply(*queue, w.state(), halves->rows, static_cast<int>(x.rows),

@@ -6,6 +6,7 @@
 #include "cuda/lookup.cuh"
 #include "cuda/pack.hpp"
 #include "cuda/product.hpp"
+#include "cuda/row_order.hpp"
 #include "cuda/rows.cuh"
 #include "cuda/runtime.hpp"
 
@@ -46,11 +47,12 @@ struct Destination {
   bool add = false;
 };
 
-/// y[m][n] = sum over k of x[m][k] w[n][k], for M rows of X.
+/// y[m][n] = sum over k of x[m][k] w[n][k], for M rows of X in any order; tiles: only on devices
+/// for which row_order_for() may say so.
 void multiply(Queue& queue, const DeviceMatrix::State& w, const HalfRows& x, int columns,
               const Destination& to, const ProductScratch& scratch);
 
-/// Memory for rows of binary16.
+/// Memory for rows of binary16, in either order.
 struct HalfRowsBuffer {
   Buffer data, scale;
   HalfRows rows;

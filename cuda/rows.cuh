@@ -9,19 +9,13 @@
 //     limit       launch latency and device memory: 4 … 12 bytes read and 2 written a number
 //     registers   about 30        shared memory  128 bytes
 
+#include "cuda/half_rows.hpp"
 #include "cuda/vocabulary.hpp"
 
 namespace kquant::cuda {
 
 inline constexpr int kRowThreads = 256;
 inline constexpr std::size_t kRowShared = 32 * sizeof(float);
-
-/// Rows of `cols` binary16 numbers, `padded` apart, zeros in between, each times its scale.
-struct HalfRows {
-  std::uint16_t* data = nullptr;
-  float* scale = nullptr;
-  int cols = 0, padded = 0;
-};
 
 /// fn(a, b) of all threads' values, the same in each of them, in an order that is always the same.
 template <class Fn>
@@ -61,10 +55,8 @@ KQ_DEVICE void store_row(const HalfRows& out, int row, const Fn& value) {
   float most = 0;
   for (int i = thread(); i < out.cols; i += threads()) most = fmaxf(most, fabsf(value(i)));
   const RowPower power = power_for(max_of_block(most));
-  std::uint16_t* to =
-      out.data + static_cast<std::size_t>(row) * static_cast<std::size_t>(out.padded);
   for (int i = thread(); i < out.padded; i += threads())
-    to[i] = i < out.cols ? half_bits(value(i) * power.down) : std::uint16_t{0};
+    out.data[out.at(row, i)] = i < out.cols ? half_bits(value(i) * power.down) : std::uint16_t{0};
   if (thread() == 0) out.scale[row] = power.up;
 }
 

@@ -48,15 +48,15 @@ struct PlaneWords {
     }
   }
 
-  /// Bits of the two codes of a slot of this step, moved up, one in each half of the result. With
-  /// the slot a constant: one shift, one and.
-  KQ_DEVICE std::uint32_t codes(int slot, int up = 0) const {
+  /// Bits of the two codes of a slot of this step, moved up, one in each half, or-ed into `onto`.
+  /// With the slot a constant: one shift, one lop3.
+  KQ_DEVICE std::uint32_t codes(int slot, int up, std::uint32_t onto) const {
     constexpr std::uint32_t kMask = kBits == 16 ? 0xffffu : (1u << kBits) - 1u;
     const std::uint32_t word = at[slot / (16 / kBits)];
     const int shift = shift_of(kBits, slot) - up;
     const std::uint32_t moved =
         shift >= 0 ? word >> (shift >= 0 ? shift : 0) : word << (shift < 0 ? -shift : 0);
-    return moved & ((kMask << up) * 0x00010001u);
+    return and_or(moved, (kMask << up) * 0x00010001u, onto);
   }
 };
 template <>
@@ -75,10 +75,10 @@ struct StepCodes {
     low.load(unit + lane * 16, step);
     high.load(unit + L::kLowBits * kVector + lane * 16, step);
   }
-  /// Two codes (of columns 2p and 2p + 1), in the low bits of each half.
-  KQ_DEVICE std::uint32_t pair(int slot) const {
-    std::uint32_t q = low.codes(slot);
-    if constexpr (L::kHighBits > 0) q |= high.codes(slot, L::kLowBits);
+  /// Two codes (of columns 2p and 2p + 1), in the low bits of each half of `onto`.
+  KQ_DEVICE std::uint32_t pair(int slot, std::uint32_t onto) const {
+    std::uint32_t q = low.codes(slot, 0, onto);
+    if constexpr (L::kHighBits > 0) q = high.codes(slot, L::kLowBits, q);
     return q;
   }
 };
@@ -220,7 +220,7 @@ struct StepReader {
 #pragma unroll
       for (int p = 0; p < 4; ++p) {
         const Half2 q =
-            without_magic(codes.pair(8 * c + 4 * h + p) | twice(kMagic), DeviceLayout<F>::kZero);
+            without_magic(codes.pair(8 * c + 4 * h + p, twice(kMagic)), DeviceLayout<F>::kZero);
         const Half2 weight = F::kHasMin ? fma(q, scale, minus_min) : mul(q, scale);
         out.a[p / 2][2 * (p % 2) + h] = weight.bits;
       }
@@ -239,7 +239,7 @@ struct StepReader<F16> {
 #pragma unroll
     for (int h = 0; h < 2; ++h)
 #pragma unroll
-      for (int p = 0; p < 4; ++p) out.a[p / 2][2 * (p % 2) + h] = codes.pair(8 * c + 4 * h + p);
+      for (int p = 0; p < 4; ++p) out.a[p / 2][2 * (p % 2) + h] = codes.pair(8 * c + 4 * h + p, 0);
     return out;
   }
 };

@@ -211,16 +211,23 @@ void measure_format(const std::shared_ptr<Queue>& queue, TensorType type, bench:
   for (const std::size_t m : ms) {
     const auto x = random_memory(queue, m * shape.cols * sizeof(float));
     auto halves = value_of(HalfRowsBuffer::make(queue, m, shape.cols));
-    queue->launch({.x = static_cast<int>(m), .threads = kRowThreads, .shared = kRowShared},
-                  convert_rows<>, Convert{x.as<float>(), halves.rows});
     const Buffer y = value_of(Buffer::allocate(queue, m * shape.rows * sizeof(float), "results"));
-    const double seconds = seconds_of_launches(queue, [&] {
-      for (const auto& w : copies)
-        multiply(*queue, *w, halves.rows, static_cast<int>(m),
-                 {.y = y.as<float>(), .stride = shape.rows}, scratch);
-    });
-    print("matmul", name, m, shape.rows, shape.cols, seconds / n, weight_bytes,
-          static_cast<double>(m) * weights);
+    const auto measure = [&](const char* kind, RowOrder order) {
+      halves.rows.order = order;
+      queue->launch({.x = static_cast<int>(m), .threads = kRowThreads, .shared = kRowShared},
+                    convert_rows<>, Convert{x.as<float>(), halves.rows});
+      const double seconds = seconds_of_launches(queue, [&] {
+        for (const auto& w : copies)
+          multiply(*queue, *w, halves.rows, static_cast<int>(m),
+                   {.y = y.as<float>(), .stride = shape.rows}, scratch);
+      });
+      print(kind, name, m, shape.rows, shape.cols, seconds / n, weight_bytes,
+            static_cast<double>(m) * weights);
+    };
+    const RowOrder order = row_order_for(queue->info(), static_cast<int>(m));
+    measure("matmul", order);
+    // Where wgmma is used, mma.sync on the same card, too.
+    if (order == RowOrder::kTiles) measure("matmul, mma.sync", RowOrder::kRows);
   }
 }
 
@@ -312,8 +319,7 @@ void measure_attention(const std::shared_ptr<Queue>& queue, bool q8, int tokens,
                            .window = 0,
                            .soft_cap = 0,
                            .q = q.as<std::uint16_t>(),
-                           .out = out.as<std::uint16_t>(),
-                           .out_padded = kHeads * kDim,
+                           .out = {.data = out.as<std::uint16_t>(), .padded = kHeads * kDim},
                            .parts = parts.as<float>()};
   const double seconds = seconds_of_launches(queue, [&] {
     queue->launch({.x = static_cast<int>(plan.tiles.size()),

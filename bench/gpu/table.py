@@ -18,10 +18,10 @@ def table(header, rows):
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
 
 
-def products_table(results, rows, cols, read):
-    mine = {(r["type"], r["m"]): r for r in results if r["kind"] == "matmul" and (r["rows"], r["cols"]) == (rows, cols)}
+def products_table(results, rows, cols, read, kernel="matmul"):
+    mine = {(r["type"], r["m"]): r for r in results if r["kind"] == kernel and (r["rows"], r["cols"]) == (rows, cols)}
     cublas = {r["m"]: r for r in results if r["kind"] == "cublas" and (r["rows"], r["cols"]) == (rows, cols)}
-    ms = sorted(cublas)
+    ms = sorted({m for _, m in mine})
     lines = [["cuBLAS BF16", *(f"{cublas[m]['microseconds']:.1f} µs" for m in ms)]]
     for kind in dict.fromkeys(t for t, _ in mine):
         cells = []
@@ -46,6 +46,10 @@ def markdown(data):
         out.append("Time of Y = X W^T; up to 16 rows of X the share of the read bandwidth at which weights came; in "
                    "units of cuBLAS's rate.\n")
         out.append(products_table(results, rows, cols, read))
+        slower = "matmul, mma.sync"
+        if any(r["kind"] == slower for r in results):
+            out.append("Where those used `wgmma`, the kernel of `mma.sync` on the same card:\n")
+            out.append(products_table(results, rows, cols, read, slower))
         lines = [[r["type"], f"{r['microseconds']:.1f} µs", f"{100 * r['gb_per_s'] / copy:.0f} %"] for r in results
                  if r["kind"] == "dequantize" and (r["rows"], r["cols"]) == (rows, cols)]
         out.append(table(["to F16 from", "time", "of the copy bandwidth"], lines))

@@ -126,7 +126,13 @@ Result<void> DevicePass::reserve() {
 }
 
 Result<bool> DevicePass::place(std::span<const ChunkPiece> pieces, bool q8) {
-  return chunk_.place(queue(), share_, pieces, q8);
+  auto moved = chunk_.place(queue(), share_, pieces, q8);
+  if (!moved) return moved;
+  // Columns beyond the last head, which attention does not write, are elsewhere in another order.
+  const RowOrder order = row_order_for(queue()->info(), chunk_.rows());
+  if (order != std::exchange(heads_order_, order))
+    queue()->fill(heads_.data.as<>(), std::byte{0}, heads_.data.bytes());
+  return moved;
 }
 
 Result<std::unique_ptr<Recording>> DevicePass::record(bool to_logits) {
@@ -141,6 +147,12 @@ void DevicePass::sum(float* x, int rows) {
 
 bool DevicePass::is_straight(const DeviceVector& post_norm) const {
   return post_norm.data() == nullptr && rank_.communicator == nullptr;
+}
+
+HalfRows DevicePass::for_rows(const HalfRowsBuffer& buffer, int rows) const {
+  HalfRows out = buffer.rows;
+  out.order = row_order_for(queue()->info(), rows);
+  return out;
 }
 
 void DevicePass::multiply_all(const DeviceProjection& projection, const HalfRows& x, int rows,
@@ -165,14 +177,14 @@ void DevicePass::enqueue_branch(const DeviceProjection& projection, const HalfRo
   sum(to, chunk_.rows());
 }
 
-Norm DevicePass::norm(const DeviceVector* post_norm, const DeviceVector& weight) const {
+Norm DevicePass::norm(const DeviceVector* post_norm, const DeviceVector& weight, int rows) const {
   const bool branch = post_norm != nullptr && !is_straight(*post_norm);
   return {.x = x_.as<float>(),
           .branch = branch ? branch_.as<float>() : nullptr,
           .post_weight = branch ? post_norm->data() : nullptr,
           .weight = weight.data(),
           .eps = share_.config.norm_eps,
-          .out = normed_.rows};
+          .out = for_rows(normed_, rows)};
 }
 
 void DevicePass::enqueue_attention(std::size_t index) {
@@ -209,8 +221,7 @@ void DevicePass::enqueue_attention(std::size_t index) {
                            .window = local ? config.sliding_window : 0,
                            .soft_cap = config.attention_soft_cap,
                            .q = q_.as<std::uint16_t>(),
-                           .out = heads_.rows.data,
-                           .out_padded = heads_.rows.padded,
+                           .out = for_rows(heads_, chunk_.rows()),
                            .parts = chunk_.parts()};
   const AttentionKernel kernel = attention_for(std::max(kv.padded_k(), kv.padded_v()), kv.q8);
   queue()->launch({.x = static_cast<int>(plan.tiles.size()),
@@ -238,23 +249,24 @@ void DevicePass::run(bool to_logits) {
   const DeviceVector* post = nullptr;
   for (std::size_t i = 0; i < weights_.layers.size(); ++i) {
     const DeviceLayer& layer = weights_.layers[i];
-    queue()->launch(rows_launch(rows), norm_rows<>, norm(post, layer.attn_norm));
-    multiply_all(layer.qkv, normed_.rows, rows,
+    queue()->launch(rows_launch(rows), norm_rows<>, norm(post, layer.attn_norm, rows));
+    multiply_all(layer.qkv, for_rows(normed_, rows), rows,
                  {.y = qkv_.as<float>(), .stride = layer.qkv.outputs});
     enqueue_attention(i);
-    enqueue_branch(layer.attn_output, heads_.rows, layer.attn_post_norm);
-    queue()->launch(rows_launch(rows), norm_rows<>, norm(&layer.attn_post_norm, layer.ffn_norm));
-    multiply_all(layer.gate_up, normed_.rows, rows,
+    enqueue_branch(layer.attn_output, for_rows(heads_, rows), layer.attn_post_norm);
+    queue()->launch(rows_launch(rows), norm_rows<>,
+                    norm(&layer.attn_post_norm, layer.ffn_norm, rows));
+    multiply_all(layer.gate_up, for_rows(normed_, rows), rows,
                  {.y = gate_up_.as<float>(), .stride = layer.gate_up.outputs});
     queue()->launch(rows_launch(rows), gate_rows<>,
                     Gate{.gate_up = gate_up_.as<float>(),
                          .gelu = config.activation == Activation::kGelu,
-                         .out = gated_.rows});
-    enqueue_branch(layer.down, gated_.rows, layer.ffn_post_norm);
+                         .out = for_rows(gated_, rows)});
+    enqueue_branch(layer.down, for_rows(gated_, rows), layer.ffn_post_norm);
     post = &layer.ffn_post_norm;
   }
   if (chunk_.outputs() == 0) return;
-  Norm last = norm(post, weights_.output_norm);
+  Norm last = norm(post, weights_.output_norm, chunk_.outputs());
   last.row_of = chunk_.output_rows();
   if (!to_logits) last.exact = hidden_.as<float>();
   queue()->launch(rows_launch(chunk_.outputs()), norm_rows<>, last);
@@ -263,7 +275,7 @@ void DevicePass::run(bool to_logits) {
 
 void DevicePass::enqueue_logits(int rows) {
   const std::size_t n_vocab = size(share_.config.vocab_size);
-  multiply_all(weights_.output(), normed_.rows, rows,
+  multiply_all(weights_.output(), for_rows(normed_, rows), rows,
                {.y = logits_.as<float>(), .stride = n_vocab});
   const float cap = share_.config.logit_soft_cap;
   if (cap == 0) return;
@@ -277,7 +289,8 @@ void DevicePass::project(Span2d<const float> hidden) {
     queue()->copy_to_device(hidden_.as<float>() + row * hidden.cols, hidden.row(row).data(),
                             hidden.cols * sizeof(float));
   const int rows = static_cast<int>(hidden.rows);
-  queue()->launch(rows_launch(rows), convert_rows<>, Convert{hidden_.as<float>(), normed_.rows});
+  queue()->launch(rows_launch(rows), convert_rows<>,
+                  Convert{hidden_.as<float>(), for_rows(normed_, rows)});
   enqueue_logits(rows);
 }
 

@@ -68,8 +68,8 @@ class DevicePass {
   DevicePass(Rank rank, Share share, const Weights& weights);
   Result<void> reserve();
   void enqueue_attention(std::size_t index);
-  /// Of all rows; `post_norm`: of the branch before it, null where there is none.
-  Norm norm(const DeviceVector* post_norm, const DeviceVector& weight) const;
+  /// `post_norm`: of the branch before it, null where there is none.
+  Norm norm(const DeviceVector* post_norm, const DeviceVector& weight, int rows) const;
   void enqueue_branch(const DeviceProjection& projection, const HalfRows& x,
                       const DeviceVector& post_norm);
   void enqueue_logits(int rows);
@@ -78,6 +78,8 @@ class DevicePass {
   /// Whether results of output and down go straight to x.
   bool is_straight(const DeviceVector& post_norm) const;
   void sum(float* x, int rows);
+  /// The buffer's memory for so many rows, in the order that products want.
+  HalfRows for_rows(const HalfRowsBuffer& buffer, int rows) const;
 
   Rank rank_;
   Share share_;
@@ -88,6 +90,7 @@ class DevicePass {
   // Scratch for Backend::kChunk rows.
   Buffer x_, branch_, qkv_, q_, gate_up_, hidden_, logits_;
   HalfRowsBuffer normed_, heads_, gated_;
+  RowOrder heads_order_ = RowOrder::kRows;  ///< of what heads_ has now
   std::vector<float> hidden_on_host_;
   float* pinned_ = nullptr;  ///< kLogitRows of logits
 };

@@ -22,10 +22,10 @@ class EmulatedRecording : public Recording {
 
 class EmulatedQueue : public Queue {
  public:
-  EmulatedQueue(std::size_t memory, int ordinal) {
+  EmulatedQueue(std::size_t memory, int ordinal, int compute_major) {
     info_ = {.ordinal = ordinal,
              .name = "emulated",
-             .compute_major = 8,
+             .compute_major = compute_major,
              .compute_minor = 0,
              .multiprocessors = 4,
              .memory = memory};
@@ -182,8 +182,8 @@ class EmulatedCommunicator : public Communicator {
 
 }  // namespace
 
-std::shared_ptr<Queue> emulated_queue(std::size_t memory, int ordinal) {
-  return std::make_shared<EmulatedQueue>(memory, ordinal);
+std::shared_ptr<Queue> emulated_queue(std::size_t memory, int ordinal, int compute_major) {
+  return std::make_shared<EmulatedQueue>(memory, ordinal, compute_major);
 }
 
 Result<std::vector<std::shared_ptr<Communicator>>> Communicator::open(

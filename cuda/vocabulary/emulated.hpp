@@ -160,6 +160,9 @@ inline std::uint32_t permute_bytes(std::uint32_t a, std::uint32_t b, std::uint32
     out |= static_cast<std::uint32_t>(all >> (8 * ((selector >> (4 * i)) & 7)) & 0xff) << (8 * i);
   return out;
 }
+inline std::uint32_t and_or(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
+  return (a & b) | c;
+}
 inline float exp2_fast(float x) {
   return std::exp2(x);
 }
@@ -196,6 +199,9 @@ inline Words4 load_transposed(const void* row) {
     }
   sync_warp();  // the words are read here, not when the next function is called
   return v;
+}
+inline void add_to(float* p, float x) {
+  *p += x;
 }
 inline unsigned take_ticket(unsigned* counter) {
   return (*counter)++;

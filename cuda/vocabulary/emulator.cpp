@@ -1,73 +1,27 @@
 // Runs kernels on the CPU: a block is a ring of fibers. ucontext makes them; after that _setjmp and
 // _longjmp switch, which unlike swapcontext need no system call.
-#include <ucontext.h>
 #include <algorithm>
-#include <csetjmp>
 #include <cstdio>
 #include <cstdlib>
-#include <deque>
-#include <memory>
 #include <numeric>
-#include <random>
-#include <vector>
 
-#include "cuda/vocabulary/emulated.hpp"
+#include "cuda/vocabulary/machine.hpp"
 
 namespace kquant::cuda::emulator {
-namespace {
-
-constexpr std::size_t kStack = std::size_t{128} << 10;
-constexpr std::size_t kMostShared = std::size_t{227} << 10;
-
-struct Copy {
-  void* to;
-  const void* from;
-  bool there;
-};
-
-struct Fiber {
-  ucontext_t context{};
-  jmp_buf here{};
-  std::unique_ptr<std::byte[]> stack;
-  bool begun = false, done = true;
-  const unsigned* waits_for = nullptr;  ///< a count of barriers, until it is no longer `seen`
-  unsigned seen = 0;
-  Thread thread;
-  std::deque<std::vector<Copy>> groups;  ///< of copies committed
-  std::vector<Copy> open;
-};
-
-struct Warp {
-  int arrived = 0;
-  unsigned barriers = 0;
-  alignas(16) std::byte given[2][kWarp * kMost];
-};
-
-struct Machine {
-  std::deque<Fiber> fibers;
-  std::vector<Warp> warps;
-  std::vector<Words4> shared;
-  std::vector<int> order;
-  int threads = 0, arrived = 0, left = 0;
-  unsigned barriers = 0;
-  Fiber* current = nullptr;
-  const std::function<void()>* body = nullptr;
-  jmp_buf scheduler{};
-};
 
 Machine& machine() {
   static thread_local Machine m;
   return m;
 }
 
-[[noreturn]] void give_up(const char* what) {
+void give_up(const char* what) {
   const Thread& t = thread();
   std::fprintf(stderr, "emulated GPU: block (%d, %d, %d), thread %d: %s\n", t.block.x, t.block.y,
                t.block.z, t.thread, what);
   std::abort();
 }
 
-void yield() {
+static void yield() {
   Machine& m = machine();
   if (_setjmp(m.current->here) == 0) _longjmp(m.scheduler, 1);
 }
@@ -80,10 +34,16 @@ void wait_until_changed(const unsigned& count, unsigned seen) {
   fiber.waits_for = nullptr;
 }
 
+namespace {
+
+constexpr std::size_t kStack = std::size_t{128} << 10;
+constexpr std::size_t kMostShared = std::size_t{227} << 10;
+
 void enter() {
   for (;;) {
     Machine& m = machine();
     (*m.body)();
+    check_end_of_thread();
     Fiber& fiber = *machine().current;
     fiber.done = true;
     --machine().left;
@@ -117,6 +77,7 @@ void prepare(const Launch& launch) {
   }
   m.threads = launch.threads;
   m.warps.resize(static_cast<std::size_t>(launch.threads) / kWarp);
+  m.warpgroups.resize((m.warps.size() + 3) / 4);
   m.shared.resize((launch.shared + 15) / 16);
   m.order.resize(static_cast<std::size_t>(launch.threads));
   std::iota(m.order.begin(), m.order.end(), 0);
@@ -126,6 +87,9 @@ void run_block(Position block, Position grid) {
   Machine& m = machine();
   std::fill(m.shared.begin(), m.shared.end(), Words4{{~0u, ~0u, ~0u, ~0u}});
   for (Warp& warp : m.warps) warp.arrived = 0;
+  for (Meeting& group : m.warpgroups) group.arrived = 0;
+  m.named.clear();
+  m.barrier_states.clear();
   m.arrived = 0;
   m.left = m.threads;
   for (int i = 0; i < m.threads; ++i) {
@@ -134,20 +98,27 @@ void run_block(Position block, Position grid) {
     fiber.waits_for = nullptr;
     fiber.groups.clear();
     fiber.open.clear();
+    fiber.operands_fenced = false;
     fiber.thread = {i, m.threads, block, grid, reinterpret_cast<std::byte*>(m.shared.data())};
   }
-  std::minstd_rand random(settings().order);
+  m.random.seed(settings().order);
+  // Copies of the copy engine come when nobody can go on without them, or, by every third seed, at
+  // any time.
+  const bool any_time = settings().order % 3 == 0;
   while (m.left > 0) {
     bool moved = false;
-    std::shuffle(m.order.begin(), m.order.end(), random);
+    std::shuffle(m.order.begin(), m.order.end(), m.random);
     for (const int i : m.order) {
       Fiber& fiber = m.fibers[static_cast<std::size_t>(i)];
       if (fiber.done || (fiber.waits_for && *fiber.waits_for == fiber.seen)) continue;
       moved = true;
       resume(fiber);
     }
-    if (!moved) give_up("a barrier or a warp-wide function that not all threads reach");
+    if (any_time && m.random() % 4 == 0) bulk_copy_comes();
+    if (!moved && !bulk_copy_comes())
+      give_up("a barrier or a warp-wide function that not all threads reach");
   }
+  check_end_of_block();
 }
 
 }  // namespace
@@ -205,19 +176,22 @@ void carry_out(const Copy& copy) {
 }
 }  // namespace
 
-void copy(void* to, const void* from, bool there) {
+bool in_shared(const void* p, std::size_t bytes) {
   const Machine& m = machine();
-  const auto* at = static_cast<const std::byte*>(to);
+  const auto* at = static_cast<const std::byte*>(p);
   const std::byte* shared = m.current->thread.shared;
-  if (at < shared || at + 16 > shared + m.shared.size() * 16)
-    give_up("an asynchronous copy past the shared memory");
+  return at >= shared && at + bytes <= shared + m.shared.size() * 16;
+}
+
+void copy(void* to, const void* from, bool there) {
+  if (!in_shared(to, 16)) give_up("an asynchronous copy past the shared memory");
   if (reinterpret_cast<std::uintptr_t>(to) % 16 != 0 ||
       (there && reinterpret_cast<std::uintptr_t>(from) % 16 != 0))
     give_up("a misaligned asynchronous copy");
   if (settings().copies_early)
     carry_out({to, from, there});
   else
-    m.current->open.push_back({to, from, there});
+    machine().current->open.push_back({to, from, there});
 }
 
 void commit() {

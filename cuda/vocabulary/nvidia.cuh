@@ -25,7 +25,7 @@ KQ_DEVICE Position grid() {
   return {static_cast<int>(gridDim.x), static_cast<int>(gridDim.y), static_cast<int>(gridDim.z)};
 }
 KQ_DEVICE std::byte* shared_memory() {
-  extern __shared__ Words4 kquant_shared[];
+  extern __shared__ __align__(1024) Words4 kquant_shared[];
   return reinterpret_cast<std::byte*>(kquant_shared);
 }
 
@@ -122,6 +122,12 @@ KQ_DEVICE std::uint16_t half_bits(float x) {
 KQ_DEVICE std::uint32_t permute_bytes(std::uint32_t a, std::uint32_t b, std::uint32_t selector) {
   return __byte_perm(a, b, selector);
 }
+/// (a & b) | c in one instruction: with two constants the compiler would make two of it.
+KQ_DEVICE std::uint32_t and_or(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
+  std::uint32_t d;
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+  return d;
+}
 KQ_DEVICE float exp2_fast(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -149,6 +155,11 @@ KQ_DEVICE Words4 load_transposed(const void* row) {
                : "r"(shared_address(row))
                : "memory");
   return v;
+}
+
+/// *p += x without waiting for what p has; nobody else may write it meanwhile.
+KQ_DEVICE void add_to(float* p, float x) {
+  asm volatile("red.global.add.f32 [%0], %1;" ::"l"(p), "f"(x) : "memory");
 }
 
 /// How many took one before; what this block wrote is seen by who takes a later one, if all of the

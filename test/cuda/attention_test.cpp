@@ -99,8 +99,7 @@ void check(const Device& device, const Problem& p) {
           .window = p.window,
           .soft_cap = p.soft_cap,
           .q = q.as<std::uint16_t>() + size(p.first * p.heads * kv.padded_k()),
-          .out = out.as<std::uint16_t>(),
-          .out_padded = out_padded,
+          .out = {.data = out.as<std::uint16_t>(), .padded = out_padded},
           .parts = parts.as<float>()},
          plan);
   const auto found = to_host<std::uint16_t>(device, out);

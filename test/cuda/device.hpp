@@ -10,6 +10,8 @@ namespace kquant::test {
 
 /// Nothing where there is no GPU: the test has then said "SKIPPED:".
 std::optional<cuda::Device> device();
+/// One with wgmma (compute capability 9.0); likewise.
+std::optional<cuda::Device> hopper();
 
 /// One that divides models among so many devices; null where there are not as many, or no NCCL: the
 /// test has then said "SKIPPED:". It is not device()->accelerator() for one.

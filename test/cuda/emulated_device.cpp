@@ -15,6 +15,10 @@ std::shared_ptr<Accelerator> tensor_parallel(int devices) {
   return cuda::tensor_parallel(opened).value();
 }
 
+std::optional<cuda::Device> hopper() {
+  return cuda::Device(cuda::emulated_queue(std::size_t{4} << 30, 0, 9));
+}
+
 int orders() {
   return 3;
 }

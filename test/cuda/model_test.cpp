@@ -76,6 +76,29 @@ TEST_CASE("decoding by recorded steps, batches and shared prefixes give what pre
     }
 }
 
+TEST_CASE("prompts long enough for warpgroups answer as the CPU does, and tokens after them") {
+  const auto device = test::hopper();
+  if (!device) return;
+  for (const char* gguf : {"llama3.gguf", "gemma3.gguf"}) {
+    INFO(gguf);
+    Transformer model = load(test::fixture_path(gguf), device->accelerator());
+    Transformer on_cpu = load(test::fixture_path(gguf), nullptr);
+    const auto tokens = some_tokens(on_cpu, 70);
+    const auto logits = [&](Transformer& transformer) {
+      KvCache cache(transformer.config(), 128);
+      auto all = test::logits_of(transformer, std::span(tokens).first(66), cache, 66);
+      // Shorter pieces, so in the other order, in the same buffers.
+      for (const std::size_t first : {66u, 69u}) {
+        const auto piece = std::span(tokens).subspan(first, first == 66 ? 3 : 1);
+        const auto more = test::logits_of(transformer, piece, cache, piece.size());
+        all.insert(all.end(), more.begin(), more.end());
+      }
+      return all;
+    };
+    REQUIRE(distance(logits(model), logits(on_cpu)) < 1e-2);
+  }
+}
+
 TEST_CASE("hidden states and their projection are the logits") {
   for (const int devices : {0, 1, 2}) {
     const auto accelerator = accelerator_of(devices);

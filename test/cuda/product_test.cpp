@@ -1,6 +1,7 @@
 // Products and dequantization on the device against sums in double precision.
 #include <cmath>
 
+#include "cuda/row_order.hpp"
 #include "device.hpp"
 #include "kernels/every_isa.hpp"
 
@@ -30,7 +31,8 @@ double error_of(const MatrixView& w, Span2d<const float> x, Span2d<const float> 
 }
 
 template <class F>
-void check_product(const cuda::Device& device, std::size_t m, std::size_t rows, std::size_t cols) {
+void check_product(const cuda::Device& device, std::size_t m, std::size_t rows, std::size_t cols,
+                   cuda::RowOrder order = cuda::RowOrder::kRows) {
   INFO(std::string(F::name) << " " << m << " x " << rows << " x " << cols);
   const auto bytes = test::random_weights<F>(rows, cols, 11);
   const MatrixView w{F::type, rows, cols, bytes.data()};
@@ -40,7 +42,7 @@ void check_product(const cuda::Device& device, std::size_t m, std::size_t rows, 
   for (std::size_t i = 0; i < cols; i += 37) x[i] *= 1e5f;  // beyond binary16
   std::vector<float> y(m * rows, kPoison);
   const Span2d<const float> x_of(x.data(), m, cols);
-  REQUIRE(cuda::matmul(*matrix, x_of, {y.data(), m, rows}));
+  REQUIRE(cuda::matmul_in_order(order, *matrix, x_of, {y.data(), m, rows}));
   const double error = error_of(w, x_of, {y.data(), m, rows});
   REQUIRE(error < 1.5e-3);
 }
@@ -64,6 +66,41 @@ TEMPLATE_TEST_CASE("products of every format, many columns", "", Q2_K, Q3_K, Q4_
   check_product<TestType>(*device, 130, 40, 768);
 }
 
+TEMPLATE_TEST_CASE("products of every format by warpgroups", "", Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_0,
+                   Q4_0, Q4_1, Q5_0, Q5_1, F32, F16, BF16) {
+  const auto device = test::hopper();
+  if (!device) return;
+  check_product<TestType>(*device, 70, 270, 512, cuda::RowOrder::kTiles);
+  check_product<TestType>(*device, 130, 40, 768, cuda::RowOrder::kTiles);
+}
+
+TEST_CASE("products of odd shapes by warpgroups, in every order") {
+  const auto device = test::hopper();
+  if (!device) return;
+  constexpr auto kTiles = cuda::RowOrder::kTiles;
+  test::in_every_order([&] {
+    check_product<Q4_0>(*device, 1, 31, 96, kTiles);
+    check_product<Q4_K>(*device, 65, 1, 1024 + 256, kTiles);
+    check_product<F16>(*device, 129, 129, 512, kTiles);
+    check_product<Q6_K>(*device, 20, 129, 2560, kTiles);  // three blocks share a tile
+  });
+  check_product<F16>(*device, 260, 130, 3328, kTiles);  // four share six
+}
+
+TEST_CASE("which rows of X are put in tiles") {
+  using cuda::RowOrder;
+  const auto order = [](int major, int minor, int rows) {
+    cuda::DeviceInfo device;
+    device.compute_major = major;
+    device.compute_minor = minor;
+    return cuda::row_order_for(device, rows);
+  };
+  REQUIRE(order(9, 0, 65) == RowOrder::kTiles);
+  REQUIRE(order(9, 0, 64) == RowOrder::kRows);
+  for (const auto& [major, minor] : {std::pair(8, 0), {8, 9}, {10, 0}, {12, 0}})
+    REQUIRE(order(major, minor, 512) == RowOrder::kRows);
+}
+
 TEST_CASE("products of odd shapes, in every order") {
   const auto device = test::device();
   if (!device) return;
@@ -78,23 +115,24 @@ TEST_CASE("products of odd shapes, in every order") {
 }
 
 TEST_CASE("the same product twice gives the same bits, also where K is divided") {
-  const auto device = test::device();
-  if (!device) return;
-  const auto bytes = test::random_weights<Q5_K>(64, 2048, 1);
-  const auto matrix =
-      cuda::DeviceMatrix::upload(*device, {TensorType::Q5_K, 64, 2048, bytes.data()});
-  REQUIRE(matrix);
-  for (const std::size_t m : {4u, 40u}) {
-    const auto x = random_floats(m * 2048, 2);
-    std::vector<std::vector<float>> results;
-    test::in_every_order([&] {
-      for (int repeat = 0; repeat < 2; ++repeat) {
-        std::vector<float> y(m * 64, kPoison);
-        REQUIRE(cuda::matmul(*matrix, {x.data(), m, 2048}, {y.data(), m, 64}));
-        results.push_back(std::move(y));
-      }
-    });
-    for (const auto& y : results) REQUIRE(y == results.front());
+  for (const auto& device : {test::device(), test::hopper()}) {
+    if (!device) continue;
+    const auto bytes = test::random_weights<Q5_K>(64, 2560, 1);
+    const auto matrix =
+        cuda::DeviceMatrix::upload(*device, {TensorType::Q5_K, 64, 2560, bytes.data()});
+    REQUIRE(matrix);
+    for (const std::size_t m : {4u, 40u, 80u}) {
+      const auto x = random_floats(m * 2560, 2);
+      std::vector<std::vector<float>> results;
+      test::in_every_order([&] {
+        for (int repeat = 0; repeat < 2; ++repeat) {
+          std::vector<float> y(m * 64, kPoison);
+          REQUIRE(cuda::matmul(*matrix, {x.data(), m, 2560}, {y.data(), m, 64}));
+          results.push_back(std::move(y));
+        }
+      });
+      for (const auto& y : results) REQUIRE(y == results.front());
+    }
   }
 }
 

@@ -19,6 +19,15 @@ std::shared_ptr<Accelerator> tensor_parallel(int devices) {
   return nullptr;
 }
 
+std::optional<cuda::Device> hopper() {
+  auto found = device();
+  if (!found) return found;
+  const cuda::DeviceInfo& info = found->info();
+  if (info.compute_major == 9 && info.compute_minor == 0) return found;
+  WARN("SKIPPED: " + info.name + " has no wgmma");
+  return std::nullopt;
+}
+
 int orders() {
   return 1;
 }

@@ -19,10 +19,13 @@ struct Halves {
   Buffer data, scale;
   HalfRows rows;
 
-  Halves(const Device& device, int n, int cols)
-      : data(to_device(device, std::vector<std::uint16_t>(size(n * padded(cols)), 0x7e00))),
+  Halves(const Device& device, int n, int cols, RowOrder order = RowOrder::kRows)
+      : data(to_device(device, std::vector<std::uint16_t>(
+                                   size((order == RowOrder::kTiles ? (n + 127) / 128 * 128 : n) *
+                                        padded(cols)),
+                                   0x7e00))),
         scale(to_device(device, std::vector<float>(size(n), NAN))),
-        rows{data.as<std::uint16_t>(), scale.as<float>(), cols, padded(cols)} {}
+        rows{data.as<std::uint16_t>(), scale.as<float>(), cols, padded(cols), order} {}
   static int padded(int cols) { return (cols + 255) / 256 * 256; }
 
   /// Compares with expected (n x cols): each row within 2^-11 of itself, zeros beyond.
@@ -34,7 +37,7 @@ struct Halves {
       for (int i = 0; i < rows.cols; ++i)
         most = std::max(most, std::fabs(expected[row * size(rows.cols) + size(i)]));
       for (int i = 0; i < rows.padded; ++i) {
-        const Half half{halves[row * size(rows.padded) + size(i)]};
+        const Half half{halves[rows.at(static_cast<int>(row), i)]};
         if (i >= rows.cols) {
           REQUIRE(half.bits == 0);
           continue;
@@ -66,17 +69,41 @@ std::vector<double> norm_of(std::span<const double> x, std::span<const float> we
 TEST_CASE("rows of any size become halves") {
   const auto device = test::device();
   if (!device) return;
-  for (const int cols : {1, 31, 256, 700}) {
+  for (const auto& [cols, order] : {std::pair(1, RowOrder::kRows),
+                                    {31, RowOrder::kTiles},
+                                    {256, RowOrder::kRows},
+                                    {700, RowOrder::kRows},
+                                    {700, RowOrder::kTiles}}) {
     std::vector<float> x;
     for (const float factor : {0.0f, 1e-30f, 1e-4f, 1.0f, 3e5f, 1e30f}) {
       const auto row = test::random_floats(size(cols), 3, factor);
       x.insert(x.end(), row.begin(), row.end());
     }
     const Buffer from = to_device(*device, x);
-    const Halves to(*device, 6, cols);
+    const Halves to(*device, 6, cols, order);
     device->queue()->launch(rows_launch(6), convert_rows<>, Convert{from.as<float>(), to.rows});
     to.check(*device, {x.begin(), x.end()});
   }
+}
+
+TEST_CASE("in tiles every number has a place of its own, where wgmma looks for it") {
+  constexpr int kRows = 256, kCols = 512;
+  const HalfRows rows{.cols = kCols, .padded = kCols, .order = RowOrder::kTiles};
+  std::vector<int> seen(kRows * kCols);
+  for (int row = 0; row < kRows; ++row)
+    for (int col = 0; col < kCols; ++col) {
+      const std::size_t at = rows.at(row, col);
+      REQUIRE(at < seen.size());
+      REQUIRE(seen[at]++ == 0);
+      // Which of the 16 columns of a product's operand this is, by the swizzle …
+      const auto byte = static_cast<int>(at % (kTileTokens * kTileColumns) * 2);
+      const int swizzled = byte ^ (byte >> 7 & 7) << 4;
+      REQUIRE(swizzled / 128 == row % kTileTokens);
+      const int product = swizzled % 128 / 32, k = swizzled % 32 / 2;
+      // … and which column of W the lane has there whose fragment it meets (unpack.hpp).
+      const int lane = k % 8 / 2, pair = product % 2 * 2 + k / 8;
+      REQUIRE(product / 2 * 32 + lane * 8 + pair * 2 + k % 2 == col % kTileColumns);
+    }
 }
 
 TEST_CASE("norms, with and without what is added before, of all rows and of some") {

@@ -1,0 +1,49 @@
+#pragma once
+// Activations on their way into a product: rows of binary16, and in which order they lie in memory.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kquant/base/macros.hpp"
+
+namespace kquant::cuda {
+
+/// kRows: one after the other, as few_columns.cuh and many_columns.cuh read them. kTiles: as
+/// wgmma wants its operand B in shared memory (warpgroup_columns.cuh), so that a bulk copy brings
+/// in a whole tile as it is:
+///
+///     tiles of 128 rows x 64 columns, those of the same rows one after the other;
+///     in a tile, 128 bytes a row, of which piece i (16 bytes) lies at place i xor row % 8;
+///     in each chunk of 32 columns, taken as 4 x 4 pairs, rows and columns of pairs exchanged.
+///
+/// The last is because a lane's weights (layout.hpp) are eight columns side by side, where wgmma
+/// has it hold columns 2t, 2t + 1, 2t + 8 and 2t + 9 of 16.
+enum class RowOrder { kRows, kTiles };
+
+inline constexpr int kTileTokens = 128, kTileColumns = 64;
+
+/// Rows of `cols` binary16 numbers, `padded` (a multiple of 256) apart, zeros in between, each row
+/// times its scale. In tiles the number of rows is completed to a multiple of 128 with anything.
+struct HalfRows {
+  std::uint16_t* data = nullptr;
+  float* scale = nullptr;
+  int cols = 0, padded = 0;
+  RowOrder order = RowOrder::kRows;
+
+  /// Where a number is.
+  KQ_HOST_DEVICE constexpr std::size_t at(int row, int col) const {
+    if (order == RowOrder::kRows)
+      return static_cast<std::size_t>(row) * static_cast<std::size_t>(padded) +
+             static_cast<std::size_t>(col);
+    const int pair = col % 32 / 2, turned = pair % 4 * 4 + pair / 4;
+    const int piece = (col % kTileColumns / 32 * 4 + turned / 4) ^ (row % 8);
+    const int in_tile = row % kTileTokens * kTileColumns + piece * 8 + turned % 4 * 2 + col % 2;
+    return (static_cast<std::size_t>(row / kTileTokens) *
+                static_cast<std::size_t>(padded / kTileColumns) +
+            static_cast<std::size_t>(col / kTileColumns)) *
+               (kTileTokens * kTileColumns) +
+           static_cast<std::size_t>(in_tile);
+  }
+};
+
+}  // namespace kquant::cuda
