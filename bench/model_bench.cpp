@@ -1,9 +1,8 @@
 // Tokens a second of whole models: a prompt of 512 tokens, decoding of 128, and decoding of several
 // sequences at once; with --profile the share of each stage.
 //
-//     model_bench model-q4_k_m.gguf [-p 512] [-n 128] [--batch 8] [-r 5] [--device cuda[:0,1]]
-//     [--profile]
-//                 [--json]
+//     model_bench model-q4_k_m.gguf [-p 512] [-n 128] [--batch 8] [-r 5] [--profile] [--json]
+//                 [--device cuda[:0,1]]
 //
 // Counted as llama-bench counts: a prompt from an empty cache, and decoding from an empty cache.
 
@@ -17,6 +16,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "give_up.hpp"
 #include "kquant/cuda.hpp"
 #include "kquant/dispatch.hpp"
 #include "kquant/model/transformer.hpp"
@@ -24,6 +24,8 @@
 namespace {
 
 using namespace kquant;
+using bench::check;
+using bench::value_of;
 using Clock = std::chrono::steady_clock;
 
 struct Options {
@@ -37,11 +39,6 @@ struct Options {
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-[[noreturn]] void give_up(const Error& error) {
-  fmt::print(stderr, "model_bench: {}\n", error.message);
-  std::exit(1);
 }
 
 /// Seconds of each stage.
@@ -120,15 +117,10 @@ class Bench {
   static Transformer load(const Options& options, const std::string& path) {
     LoadOptions load{.weights = options.keep_mapped ? Layout::kRows : Layout::kPacked};
     if (options.device != "cpu") {
-      const auto gpus = cuda::open_devices(options.device);
-      if (!gpus) give_up(gpus.error());
-      auto several = gpus->size() > 1 ? cuda::tensor_parallel(*gpus) : gpus->front().accelerator();
-      if (!several) give_up(several.error());
-      load.accelerator = std::move(*several);
+      const auto gpus = value_of(cuda::open_devices(options.device));
+      load.accelerator = value_of(cuda::accelerator_of(gpus));
     }
-    auto model = Transformer::load(path, load);
-    if (!model) give_up(model.error());
-    return std::move(*model);
+    return value_of(Transformer::load(path, load));
   }
 
   void forward(std::span<const Token> tokens, int batch) {
@@ -136,9 +128,8 @@ class Bench {
     for (int i = 0; i < batch; ++i)
       sequences_.push_back({tokens, &caches_[static_cast<std::size_t>(i)]});
     const auto vocab_size = static_cast<std::size_t>(model_.config().vocab_size);
-    const auto done = model_.forward_batch(
-        sequences_, {logits_.data(), static_cast<std::size_t>(batch), vocab_size});
-    if (!done) give_up(done.error());
+    check(model_.forward_batch(sequences_,
+                               {logits_.data(), static_cast<std::size_t>(batch), vocab_size}));
   }
   void step(int i, int batch) {
     forward(std::span(tokens_).subspan(static_cast<std::size_t>(i), 1), batch);

@@ -20,25 +20,16 @@
 #include <numeric>
 #include <random>
 
+#include "give_up.hpp"
 #include "kquant/gguf.hpp"
 #include "kquant/quantize.hpp"
 
 namespace {
 
 using namespace kquant;
-
-[[noreturn]] void give_up(const std::string& message) {
-  fmt::print(stderr, "permuted_model: {}\n", message);
-  std::exit(1);
-}
-template <class T>
-T value_of(Result<T> result) {
-  if (!result) give_up(result.error().message);
-  return std::move(*result);
-}
-void check(const Result<void>& result) {
-  if (!result) give_up(result.error().message);
-}
+using bench::check;
+using bench::give_up;
+using bench::value_of;
 
 /// Where the channel now at a place was before.
 using Order = std::vector<std::size_t>;

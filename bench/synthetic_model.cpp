@@ -12,6 +12,7 @@
 #include <map>
 #include <random>
 
+#include "give_up.hpp"
 #include "kquant/format/info.hpp"
 #include "kquant/gguf.hpp"
 #include "kquant/quantize.hpp"
@@ -20,6 +21,8 @@
 namespace {
 
 using namespace kquant;
+using bench::check;
+using bench::value_of;
 
 struct Shape {
   const char* name;
@@ -32,21 +35,6 @@ const std::map<std::string, Shape> kShapes{
     {"tiny", {"synthetic tiny", 2, 256, 4, 2, 64, 512, true}},
     {"1b", {"synthetic 1B (Llama 3.2)", 16, 2048, 32, 8, 64, 8192, true}},
     {"8b", {"synthetic 8B (Llama 3.1)", 32, 4096, 32, 8, 128, 14336, false}}};
-
-template <class T>
-T value_of(Result<T> result) {
-  if (!result) {
-    fmt::print(stderr, "synthetic_model: {}\n", result.error().message);
-    std::exit(1);
-  }
-  return std::move(*result);
-}
-void check(const Result<void>& result) {
-  if (!result) {
-    fmt::print(stderr, "synthetic_model: {}\n", result.error().message);
-    std::exit(1);
-  }
-}
 
 /// Matrices first by what a recipe sees; norms (one dimension) stay F32.
 std::vector<PlannedTensor> tensors_of(const Shape& s) {

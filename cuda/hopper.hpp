@@ -1,9 +1,8 @@
 #pragma once
 // The part of the vocabulary (vocabulary.hpp) that only GPUs of compute capability 9.0 have.
 //
-//     is it there        kHasWarpgroups: in this compilation of a kernel; kBuiltForWarpgroups: in
-//     one
-//                        of those of the build
+//     is it there        kHasWarpgroups: in this compilation of a kernel
+//                        kBuiltForWarpgroups: in one of those of the build
 //     barriers           init_barrier(), publish_barriers(), arrive(), expect_bytes(), wait()
 //     copies             copy_bulk(): the copy engine's, any number of bytes, to a barrier
 //     tensor cores       operand_rows(), fence_operands(), multiply_async(), commit_products(),

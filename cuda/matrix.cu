@@ -16,12 +16,13 @@ int divided_up(std::size_t n, int unit) {
                           static_cast<std::size_t>(unit));
 }
 
-std::string megabytes(std::size_t bytes) {
-  return std::to_string((bytes + (1u << 20) - 1) >> 20) + " MiB";
-}
-
 /// Rows of X up to which blocks of 32 waste less than those of 128.
 constexpr int kMostNarrow = 64;
+
+/// Whether products with more rows of X than that are those of warpgroup_columns.cuh.
+bool takes_tiles(const DeviceInfo& device) {
+  return kBuiltForWarpgroups && device.compute_major == 9 && device.compute_minor == 0;
+}
 
 template <class... Fs>
 const FormatKernels& kernels_among(TensorType type, FormatList<Fs...>) {
@@ -31,6 +32,10 @@ const FormatKernels& kernels_among(TensorType type, FormatList<Fs...>) {
 }
 
 }  // namespace
+
+std::string megabytes(std::size_t bytes) {
+  return std::to_string((bytes + (1u << 20) - 1) >> 20) + " MiB";
+}
 
 const FormatKernels& format_kernels_of(TensorType type) {
   return kernels_among(type, DeviceFormats{});
@@ -98,8 +103,7 @@ Result<std::unique_ptr<DeviceMatrix::State>> upload(const std::shared_ptr<Queue>
 
 Result<ProductScratch> ProductScratch::make(const std::shared_ptr<Queue>& queue) {
   // Two blocks an SM, and in tiles one that leaves two of twice as many sums.
-  const bool tiles = row_order_for(queue->info(), kMostNarrow + 1) == RowOrder::kTiles;
-  const std::size_t block_sums = std::size_t{128} * 128 * (tiles ? 2 : 1);
+  const std::size_t block_sums = std::size_t{128} * 128 * (takes_tiles(queue->info()) ? 2 : 1);
   ProductScratch out;
   out.most_blocks = 2 * queue->info().multiprocessors;
   const auto n = static_cast<std::size_t>(out.most_blocks);
@@ -114,8 +118,7 @@ Result<ProductScratch> ProductScratch::make(const std::shared_ptr<Queue>& queue)
 }
 
 RowOrder row_order_for(const DeviceInfo& device, int rows) {
-  const bool wgmma = device.compute_major == 9 && device.compute_minor == 0;
-  return kBuiltForWarpgroups && wgmma && rows > kMostNarrow ? RowOrder::kTiles : RowOrder::kRows;
+  return takes_tiles(device) && rows > kMostNarrow ? RowOrder::kTiles : RowOrder::kRows;
 }
 
 void multiply(Queue& queue, const DeviceMatrix::State& w, const HalfRows& x, int columns,
@@ -164,8 +167,8 @@ Result<HalfRowsBuffer> HalfRowsBuffer::make(const std::shared_ptr<Queue>& queue,
                                             std::size_t cols) {
   const std::size_t padded = units_of(cols) * kUnitCols;
   const auto whole = static_cast<std::size_t>(divided_up(rows, kTileTokens) * kTileTokens);
-  const bool tiles = row_order_for(queue->info(), kMostNarrow + 1) == RowOrder::kTiles;
-  auto data = Buffer::allocate(queue, (tiles ? whole : rows) * padded * 2, "activations");
+  auto data = Buffer::allocate(queue, (takes_tiles(queue->info()) ? whole : rows) * padded * 2,
+                               "activations");
   if (!data) return fail(data.error());
   auto scale = Buffer::allocate(queue, rows * sizeof(float), "activations");
   if (!scale) return fail(scale.error());

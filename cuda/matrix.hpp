@@ -1,6 +1,7 @@
 #pragma once
 // Matrices on a device, and how products with them are launched.
 
+#include <string>
 #include <vector>
 
 #include "cuda/lookup.cuh"
@@ -23,6 +24,9 @@ struct DeviceMatrix::State {
             static_cast<int>(units)};
   }
 };
+
+/// As errors say it, rounded up.
+std::string megabytes(std::size_t bytes);
 
 /// Bytes of device memory that a matrix takes.
 std::size_t device_bytes(TensorType type, std::size_t rows, std::size_t cols);

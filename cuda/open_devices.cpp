@@ -1,4 +1,4 @@
-// GPUs by name.
+// GPUs by name, and what runs a model on them.
 #include <algorithm>
 #include <charconv>
 #include <string>
@@ -8,6 +8,12 @@
 namespace kquant::cuda {
 namespace {
 
+Error no_device(std::string_view names) {
+  return {
+      ErrorCode::kInvalidArgument,
+      "'" + std::string(names) + "' is no device, expected cuda, cuda:N, cuda:N,M,... or cuda:all"};
+}
+
 /// "0,1,2" as numbers, no two the same.
 Result<std::vector<int>> ordinals(std::string_view list) {
   std::vector<int> found;
@@ -15,9 +21,7 @@ Result<std::vector<int>> ordinals(std::string_view list) {
     int ordinal = 0;
     const auto [next, error] = std::from_chars(p, end, ordinal);
     if (error != std::errc() || *p == '-' || (next != end && *next != ','))
-      return fail(ErrorCode::kInvalidArgument,
-                  "'cuda:" + std::string(list) +
-                      "' is no device, expected cuda, cuda:N, cuda:N,M,... or cuda:all");
+      return fail(no_device("cuda:" + std::string(list)));
     if (std::ranges::find(found, ordinal) != found.end())
       return fail(ErrorCode::kInvalidArgument,
                   "'cuda:" + std::string(list) + "' has GPU " + std::to_string(ordinal) + " twice");
@@ -42,9 +46,7 @@ Result<std::vector<Device>> open_devices(std::string_view names) {
     if (!listed) return fail(listed.error());
     wanted = std::move(*listed);
   } else if (names != "cuda") {
-    return fail(ErrorCode::kInvalidArgument,
-                "'" + std::string(names) +
-                    "' is no device, expected cuda, cuda:N, cuda:N,M,... or cuda:all");
+    return fail(no_device(names));
   }
   std::vector<Device> opened;
   for (const int ordinal : wanted) {
@@ -53,6 +55,11 @@ Result<std::vector<Device>> open_devices(std::string_view names) {
     opened.push_back(std::move(*device));
   }
   return opened;
+}
+
+Result<std::shared_ptr<Accelerator>> accelerator_of(std::span<const Device> devices) {
+  if (devices.size() == 1) return devices.front().accelerator();
+  return tensor_parallel(devices);
 }
 
 }  // namespace kquant::cuda

@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/give_up.hpp"
 #include "bench/weights.hpp"
 #include "cuda/attention.cuh"
 #include "cuda/format_kernels.hpp"
@@ -30,18 +31,9 @@ namespace {
 using namespace kquant;
 using namespace kquant::cuda;
 
-[[noreturn]] void give_up(const std::string& message) {
-  std::fprintf(stderr, "gpu_bench: %s\n", message.c_str());
-  std::exit(1);
-}
-template <class T>
-T value_of(Result<T> result) {
-  if (!result) give_up(result.error().message);
-  return std::move(*result);
-}
-void check(const Result<void>& result) {
-  if (!result) give_up(result.error().message);
-}
+using bench::check;
+using bench::give_up;
+using bench::value_of;
 void check(cudaError_t status) {
   if (status != cudaSuccess) give_up(cudaGetErrorString(status));
 }

@@ -6,10 +6,10 @@
 #   bench/gpu/run.sh [--quick] [--skip-tests] [--skip-model] [--vocabulary tokenizer.gguf] [--nccl FOLDER]
 #                    [--out FOLDER]
 #
-# --nccl: where NCCL is (include/ and lib/): the tests also divide models, on one card and as many as there
-# are, and the model is measured on all of them together. --quick: one shape of matrix. The model needs a GGUF file with a SentencePiece vocabulary; without one
-# (or with --skip-model) it is left out. About 20 minutes with a cold build on 16 cores; a few of them
-# with --quick --skip-tests --skip-model.
+# --quick: one shape of matrix. --nccl: where NCCL is (include/ and lib/): the tests also divide models, on
+# one card and as many as there are, and the model is measured on all of them together. The model needs a
+# GGUF file with a SentencePiece vocabulary; without one (or with --skip-model) it is left out. About 20
+# minutes with a cold build on 16 cores; a few of them with --quick --skip-tests --skip-model.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

@@ -7,10 +7,6 @@
 namespace kquant::cuda {
 namespace {
 
-std::size_t size(int n) {
-  return static_cast<std::size_t>(n);
-}
-
 /// The token's row of a share's embedding; -1: another device has it.
 int row_of(std::int32_t token, const Range& vocabulary) {
   const int row = token - static_cast<int>(vocabulary.begin);

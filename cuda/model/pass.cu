@@ -10,10 +10,6 @@
 namespace kquant::cuda {
 namespace {
 
-std::size_t size(int n) {
-  return static_cast<std::size_t>(n);
-}
-
 /// The attention kernel for heads of this many dimensions.
 struct AttentionKernel {
   void (*kernel)(AttentionCall);
@@ -31,10 +27,6 @@ AttentionKernel attention_for(int dim, bool q8) {
 
 Launch rows_launch(int rows) {
   return {.x = rows, .threads = kRowThreads, .shared = kRowShared};
-}
-
-std::string megabytes(std::size_t bytes) {
-  return std::to_string((bytes + (1u << 20) - 1) >> 20) + " MiB";
 }
 
 }  // namespace

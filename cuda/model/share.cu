@@ -11,10 +11,6 @@
 namespace kquant::cuda {
 namespace {
 
-std::size_t size(int n) {
-  return static_cast<std::size_t>(n);
-}
-
 /// The rank-th of `ranks` parts of 0 … n - 1, of whole units but for the end.
 Range part_of(std::size_t n, std::size_t unit, int rank, int ranks) {
   const std::size_t units = (n + unit - 1) / unit;

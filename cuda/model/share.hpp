@@ -16,6 +16,11 @@
 
 namespace kquant::cuda {
 
+/// A count as a size.
+inline std::size_t size(int n) {
+  return static_cast<std::size_t>(n);
+}
+
 struct Range {
   std::size_t begin = 0, end = 0;
   std::size_t size() const { return end - begin; }

@@ -49,8 +49,7 @@ void kquant::cli::add_device_option(CLI::App& command, LoadOptions& options) {
       "Where the model runs: cpu, cuda (the first NVIDIA GPU), cuda:N, or divided among several: "
       "cuda:N,M,... or cuda:all",
       [&options](const std::vector<cuda::Device>& devices) {
-        options.accelerator = devices.size() == 1 ? devices.front().accelerator()
-                                                  : value_of(cuda::tensor_parallel(devices));
+        options.accelerator = value_of(cuda::accelerator_of(devices));
       });
 }
 

@@ -69,6 +69,9 @@ Result<std::vector<Device>> open_devices(std::string_view names);
 /// it can. Errors: kUnavailable (built without NCCL, NCCL's own errors).
 Result<std::shared_ptr<Accelerator>> tensor_parallel(std::span<const Device> devices);
 
+/// For one device its own accelerator, for several tensor_parallel().
+Result<std::shared_ptr<Accelerator>> accelerator_of(std::span<const Device> devices);
+
 /// What dequantize() writes.
 enum class NumberType { kF32, kF16, kBF16 };
 

@@ -31,6 +31,19 @@ inline double distance(std::span<const float> a, std::span<const float> b) {
   return std::sqrt(error / norm);
 }
 
+/// The first twelve tokens' logits on the accelerator are those of the reference.
+inline void require_reference(const Expectation& expected,
+                              std::shared_ptr<Accelerator> accelerator) {
+  Transformer model = load(fixture_path(expected.gguf), std::move(accelerator));
+  KvCache cache(model.config(), expected.n_ctx);
+  const std::size_t n = std::min<std::size_t>(expected.tokens.size(), 12);
+  const auto found = logits_of(model, std::span(expected.tokens).first(n), cache, n);
+  std::vector<float> all;
+  for (std::size_t i = 0; i < n; ++i)
+    all.insert(all.end(), expected.logits[i].begin(), expected.logits[i].end());
+  REQUIRE(distance(found, all) < 1e-2);
+}
+
 inline std::vector<Token> some_tokens(const Transformer& model, std::size_t n) {
   std::vector<Token> tokens;
   for (std::size_t i = 0; i < n; ++i)

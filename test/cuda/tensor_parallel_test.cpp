@@ -104,14 +104,7 @@ TEST_CASE("models of every architecture, divided, answer as the reference does")
         REQUIRE(refused.error().code == ErrorCode::kUnsupported);
         continue;
       }
-      Transformer model = load(path, accelerator);
-      KvCache cache(model.config(), expected.n_ctx);
-      const std::size_t n = std::min<std::size_t>(expected.tokens.size(), 12);
-      const auto found = test::logits_of(model, std::span(expected.tokens).first(n), cache, n);
-      std::vector<float> all;
-      for (std::size_t i = 0; i < n; ++i)
-        all.insert(all.end(), expected.logits[i].begin(), expected.logits[i].end());
-      REQUIRE(distance(found, all) < 1e-2);
+      test::require_reference(expected, accelerator);
     }
   }
 }
