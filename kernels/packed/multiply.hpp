@@ -34,9 +34,10 @@
 //     Q4_0 Q5_0 Q8_0         64       -     -      16      80    80 %
 //     Q4_1 Q5_1              64       -     8      16      88    73 %
 //
-// One row of X is bound by memory. There the processor's own prefetcher is the best one, as long as
-// addresses ascend and the work on a line takes less time than its arrival; with more rows its
-// window is full of products, and lines are asked for kPrefetchAhead bytes ahead.
+// One row of X is bound by memory, and every line is asked for kPrefetchAhead bytes ahead. Some
+// processors would do as well by themselves with one row, as long as addresses ascend (Zen 4);
+// others read at half their speed then (Zen 5). With more rows no processor does: its window is
+// full of products.
 
 #include "kernels/packed/activations.hpp"
 #include "kernels/packed/layout.hpp"
@@ -45,6 +46,12 @@
 namespace kquant::kernels {
 
 inline constexpr std::size_t kPrefetchAhead = 9728;
+
+/// Where lines that are asked for ahead go to; the values are __builtin_prefetch's.
+enum class Fetch : std::uint8_t {
+  kOnce = 0,  ///< to L1, not to stay: weights are multiplied sooner than they arrive
+  kToL2 = 2   ///< the processor does the rest; many lines on their way to L1 stall other loads
+};
 
 /// What the offset of codes takes away, for every sum of products: -kOffset * sum of activations.
 /// [K / 32][w][sums in a run], or one a super-block where codes are premultiplied.
@@ -97,14 +104,14 @@ struct PackedKernel {
   static constexpr std::size_t kSliceBytes = 4 * Rows::kRows;
 
   /// One k-quant block, rows `slice` on, against all rows of X; acc[m] is theirs.
-  template <Way kWay>
+  template <Way kWay, Fetch kFetch>
   KQ_INLINE static void super_block(const std::uint8_t* panel, std::size_t b, std::size_t slice,
                                     const Tile& tile, const std::int32_t* starts, float* acc) {
     const std::size_t w = kWay == Way::kOneRow ? 1 : tile.width;
     const std::uint8_t* codes_at = panel + Layout::codes_at(b) + slice * kSliceBytes;
     constexpr std::size_t kHead = (Layout::kScaleWords + 1) * kVectorBytes;
-    const bool fetch = slice == 0 && prefetches(w);
-    if (fetch) prefetch<kHead>(codes_at - kHead);
+    const bool fetch = slice == 0;
+    if (fetch) prefetch<kFetch, kHead>(codes_at - kHead);
     Word words[Layout::kScaleWords];
     unrolled<static_cast<int>(Layout::kScaleWords)>([&]<int i>() __attribute__((always_inline)) {
       words[i] = Rows::template load<Word>(panel + Layout::scales_at(b) + i * kVectorBytes +
@@ -152,13 +159,13 @@ struct PackedKernel {
     };
 
     if constexpr (kWay == Way::kPairedSums || kWay == Way::kOneRow)
-      pairs_of_runs<kWay>(codes_at, fetch, scales.scale, b, w, tile, starts, finish);
+      pairs_of_runs<kWay, kFetch>(codes_at, fetch, scales.scale, b, w, tile, starts, finish);
     else
-      runs<kWay>(codes_at, fetch, scales.scale, b, w, tile, starts, finish);
+      runs<kWay, kFetch>(codes_at, fetch, scales.scale, b, w, tile, starts, finish);
   }
 
   /// The runs of a k-quant block, one after the other.
-  template <Way kWay>
+  template <Way kWay, Fetch kFetch>
   KQ_INLINE static void runs(const std::uint8_t* codes_at, bool fetch, const auto& scales,
                              std::size_t b, std::size_t w, const Tile& tile,
                              const std::int32_t* starts, const auto& finish) {
@@ -168,7 +175,7 @@ struct PackedKernel {
       const std::uint8_t* run_at = codes_at + g * Layout::kRunBytes;
       Word codes[kRunVectors];
       unpack_run<F, Isa>(run_at, codes);
-      if (fetch) prefetch<Layout::kRunBytes>(run_at);
+      if (fetch) prefetch<kFetch, Layout::kRunBytes>(run_at);
       [[maybe_unused]] Int scale[kScales];
       [[maybe_unused]] Word scale16[kScales];
       unrolled<kScales>([&]<int i>() __attribute__((always_inline)) {
@@ -209,7 +216,7 @@ struct PackedKernel {
   }
 
   /// Two runs at a time: sums of 16 columns of the one and of the other in a lane meet two scales.
-  template <Way kWay>
+  template <Way kWay, Fetch kFetch>
   KQ_INLINE static void pairs_of_runs(const std::uint8_t* codes_at, bool fetch, const auto& scales,
                                       std::size_t b, std::size_t w, const Tile& tile,
                                       const std::int32_t* starts, const auto& finish) {
@@ -222,7 +229,7 @@ struct PackedKernel {
           unpack_in_place<F, Isa>(run_at, codes[i]);
         else
           unpack_run<F, Isa>(run_at, codes[i]);
-        if (fetch) prefetch<Layout::kRunBytes>(run_at);
+        if (fetch) prefetch<kFetch, Layout::kRunBytes>(run_at);
         pair_scales[i] = scale_pair_of<Isa>(scales, 2 * k + i);
       });
       for (std::size_t m = 0; m < w; ++m) {
@@ -254,6 +261,7 @@ struct PackedKernel {
   }
 
   /// One block of 32, which is one run.
+  template <Fetch kFetch>
   KQ_INLINE static void small_block(const std::uint8_t* panel, std::size_t b, std::size_t slice,
                                     const Tile& tile, const std::int32_t* starts,
                                     const float* scaled_sums, float* acc) {
@@ -261,9 +269,9 @@ struct PackedKernel {
     const std::uint8_t* run_at = panel + Layout::codes_at(b) + slice * kSliceBytes;
     Word codes[kRunVectors];
     unpack_run<F, Isa>(run_at, codes);
-    if (slice == 0 && prefetches(w)) {
-      prefetch<Layout::kRunBytes>(run_at);
-      if (b % Layout::kBlocksAHead == 0) prefetch<kVectorBytes>(run_at - kVectorBytes);
+    if (slice == 0) {
+      prefetch<kFetch, Layout::kRunBytes>(run_at);
+      if (b % Layout::kBlocksAHead == 0) prefetch<kFetch, kVectorBytes>(run_at - kVectorBytes);
     }
     const std::size_t rows_at = slice * Rows::kRows * sizeof(Half);
     const Float d = Isa::row_halves(panel + Layout::d_at(b) + rows_at);
@@ -279,15 +287,13 @@ struct PackedKernel {
     }
   }
 
-  /// Where weights are read more slowly than multiplied, the processor's own prefetcher is the best
-  /// one: with 16 lanes a row of X takes about as long as four bits a weight take to arrive.
-  KQ_INLINE static bool prefetches(std::size_t w) { return 64 * w > F::kBits * Rows::kRows; }
-  /// Into L2: from there to L1 the processor does it, and too many lines on their way to L1 stall
-  /// the loads of activations.
-  template <std::size_t kBytes>
+  static constexpr Fetch fetch_of(std::size_t w) {
+    return 32 * w <= F::kBits * Rows::kRows ? Fetch::kOnce : Fetch::kToL2;
+  }
+  template <Fetch kFetch, std::size_t kBytes>
   KQ_INLINE static void prefetch(const std::uint8_t* p) {
     unrolled<kBytes / 64>([&]<int kLine>() __attribute__((always_inline)) {
-      __builtin_prefetch(p + kPrefetchAhead + 64 * kLine, 0, 2);
+      __builtin_prefetch(p + kPrefetchAhead + 64 * kLine, 0, static_cast<int>(kFetch));
     });
   }
 
@@ -298,15 +304,15 @@ struct PackedKernel {
     Rows::store(at, Isa::multiply_add(value, Rows::all(factor), Rows::template load<Float>(at)));
   }
 
-  template <Way kWay>
+  template <Way kWay, Fetch kFetch>
   KQ_INLINE static void panel(const std::uint8_t* panel, std::size_t n_blocks, const Tile& tile,
                               const std::int32_t* starts, const float* scaled_sums, float* acc) {
     for (std::size_t b = 0; b < n_blocks; ++b)
       for (std::size_t slice = 0; slice < kPanelRows / Rows::kRows; ++slice) {
         if constexpr (F::kBlock == 32)
-          small_block(panel, b, slice, tile, starts, scaled_sums, acc);
+          small_block<kFetch>(panel, b, slice, tile, starts, scaled_sums, acc);
         else
-          super_block<kWay>(panel, b, slice, tile, starts, acc);
+          super_block<kWay, kFetch>(panel, b, slice, tile, starts, acc);
       }
   }
 
@@ -323,6 +329,7 @@ struct PackedKernel {
                       : !kPairsSums                                     ? Way::kScaledSums
                       : tile.width > 1                                  ? Way::kPairedSums
                                                                         : Way::kOneRow;
+      const Fetch fetch = fetch_of(tile.width);
       if constexpr (kStarts) make_starts<F>(tile, n_blocks, way, starts);
       if constexpr (kScaledSums) make_scaled_sums<F>(tile, n_blocks, scaled_sums);
       for (std::size_t row = 0; row < p.rows; row += kPanelRows) {
@@ -330,15 +337,19 @@ struct PackedKernel {
             reinterpret_cast<const std::uint8_t*>(p.panels) + row / kPanelRows * panel_bytes;
         alignas(64) float acc[kTileRows * kPanelRows];
         for (std::size_t i = 0; i < tile.width * kPanelRows; ++i) acc[i] = 0.0f;
-        const auto multiply_by = [&]<Way kWay>() __attribute__((always_inline)) {
-          if (way == kWay) panel<kWay>(at, n_blocks, tile, starts, scaled_sums, acc);
+        const auto multiply_by = [&]<Way kWay, Fetch kFetch>() __attribute__((always_inline)) {
+          if (way == kWay && fetch == kFetch)
+            panel<kWay, kFetch>(at, n_blocks, tile, starts, scaled_sums, acc);
         };
-        if constexpr (kScalesCodes) multiply_by.template operator()<Way::kScaledCodes>();
+        if constexpr (kScalesCodes)
+          multiply_by.template operator()<Way::kScaledCodes, Fetch::kToL2>();
         if constexpr (kPairsSums) {
-          multiply_by.template operator()<Way::kPairedSums>();
-          multiply_by.template operator()<Way::kOneRow>();
+          static_assert(fetch_of(2) == Fetch::kToL2);
+          multiply_by.template operator()<Way::kPairedSums, Fetch::kToL2>();
+          multiply_by.template operator()<Way::kOneRow, fetch_of(1)>();
         } else {
-          multiply_by.template operator()<Way::kScaledSums>();
+          multiply_by.template operator()<Way::kScaledSums, Fetch::kOnce>();
+          multiply_by.template operator()<Way::kScaledSums, Fetch::kToL2>();
         }
         const std::size_t left = p.rows - row, n = left < kPanelRows ? left : kPanelRows;
         for (std::size_t m = 0; m < tile.width; ++m)
