@@ -133,7 +133,8 @@ struct Avx2 : X86 {
   // Lanes are rows (isa/rows.hpp).
   using Rows = RowVectors<8>;
   static constexpr bool kCentersBytes = true;
-  static constexpr bool kPremultiplies = false, kPairsSums = false, kScalesInDot = true;
+  static constexpr bool kPremultiplies = false, kPairsSums = false, kScalesInDot = true,
+                        kSharesActivations = false;
   template <int kMaxCode, int kCount>
   KQ_INLINE static Rows::Int dot(Rows::Int acc, const Rows::Word* w, const std::int8_t* a) {
     return dot_scaled<kMaxCode, kCount>(acc, w, a, (Rows::Word)_mm256_set1_epi16(1));

@@ -118,7 +118,8 @@ struct Avx512Vnni : X86 {
   // Lanes are rows (isa/rows.hpp).
   using Rows = RowVectors<16>;
   static constexpr bool kCentersBytes = false;
-  static constexpr bool kPremultiplies = true, kPairsSums = true, kScalesInDot = false;
+  static constexpr bool kPremultiplies = true, kPairsSums = true, kScalesInDot = false,
+                        kSharesActivations = true;
   template <int kMaxCode, int kCount>
   KQ_INLINE static Rows::Int dot(Rows::Int acc, const Rows::Word* w, const std::int8_t* a) {
     // Two chains: one alone is as long as its latency times kCount.
@@ -128,6 +129,20 @@ struct Avx512Vnni : X86 {
       sum[i % kChains] = dot_four(sum[i % kChains], (__m512i)w[i], a + 4 * i);
     });
     return (Rows::Int)(kChains == 1 ? sum[0] : _mm512_add_epi32(sum[0], sum[1]));
+  }
+  template <int kPanels>
+  KQ_INLINE static void dot_shared(Rows::Int start, const Rows::Word (&w)[kPanels][8],
+                                   const std::int8_t* a, Rows::Int (&sums)[kPanels]) {
+    __m512i chains[kPanels][2];
+    for (auto& chain : chains) chain[0] = (__m512i)start, chain[1] = zero();
+    unrolled<8>([&]<int i>() __attribute__((always_inline)) {
+      const __m512i four = _mm512_set1_epi32(load_int(a + 4 * i));
+      unrolled<kPanels>([&]<int p>() __attribute__((always_inline)) {
+        chains[p][i % 2] = _mm512_dpbusd_epi32(chains[p][i % 2], (__m512i)w[p][i], four);
+      });
+    });
+    for (int p = 0; p < kPanels; ++p)
+      sums[p] = (Rows::Int)_mm512_add_epi32(chains[p][0], chains[p][1]);
   }
   KQ_INLINE static Rows::Int dot_pairs(Rows::Int acc, Rows::Word pairs, const std::int16_t* a) {
     return (Rows::Int)_mm512_dpwssd_epi32((__m512i)acc, (__m512i)pairs,

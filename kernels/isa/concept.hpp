@@ -104,6 +104,7 @@ concept KernelIsa = requires(const std::uint8_t* p, const std::uint32_t* words,
   { I::kPremultiplies } -> std::convertible_to<bool>;
   { I::kPairsSums } -> std::convertible_to<bool>;
   { I::kScalesInDot } -> std::convertible_to<bool>;
+  { I::kSharesActivations } -> std::convertible_to<bool>;
   { I::row_halves(p) } -> std::same_as<typename I::Rows::Float>;
   { I::multiply_add(row, row, row) } -> std::same_as<typename I::Rows::Float>;
 };

@@ -220,7 +220,8 @@ struct NeonWith {
   // Lanes are rows (isa/rows.hpp).
   using Rows = RowVectors<4>;
   static constexpr bool kCentersBytes = !kHasUnsignedDot;
-  static constexpr bool kPremultiplies = kHasUnsignedDot, kPairsSums = false, kScalesInDot = false;
+  static constexpr bool kPremultiplies = kHasUnsignedDot, kPairsSums = false, kScalesInDot = false,
+                        kSharesActivations = false;
   template <int kMaxCode, int kCount>
   KQ_INLINE static Rows::Int dot(Rows::Int acc, const Rows::Word* w, const std::int8_t* a) {
     static_assert(kCount % 4 == 0);

@@ -17,6 +17,8 @@
 //     kScalesInDot                      there is dot_scaled<…>(acc, w, a, scale), dot's products
 //                                       times a scale, which a Word has twice as int16
 //     kCentersBytes                     where kMaxCode is 255: dot takes 128 away from each code
+//     kSharesActivations                there are registers enough for two panels:
+//       dot_shared(start, w, a, sums)   sums[i] = start + dot of w[i], of all panels i
 //     dot_pairs(acc, pairs, a)          acc + low int16 * a[0] + high int16 * a[1]
 //     multiply_add(a, b, c)             a * b + c as Float, rounded once on every ISA
 //     row_halves(p)                     kRows binary16 numbers as Float

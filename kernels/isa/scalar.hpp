@@ -191,7 +191,8 @@ struct Scalar {
   // Lanes are rows (isa/rows.hpp).
   using Rows = RowVectors<4>;
   static constexpr bool kCentersBytes = true;
-  static constexpr bool kPremultiplies = false, kPairsSums = false, kScalesInDot = false;
+  static constexpr bool kPremultiplies = false, kPairsSums = false, kScalesInDot = false,
+                        kSharesActivations = false;
   template <int kMaxCode, int kCount>
   KQ_INLINE static Rows::Int dot(Rows::Int acc, const Rows::Word* w, const std::int8_t* a) {
     for (int i = 0; i < kCount; ++i)

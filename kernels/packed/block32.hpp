@@ -1,0 +1,110 @@
+#pragma once
+// Panels of blocks of 32, 16 rows of W each, times a tile of activations: 8 registers of codes,
+// and for each row of X 8 products, which d and the scale of the activations make floats at once.
+//
+// Loads. Beside the 8 products with an operand in memory there are a start, a scale, and the sums
+// of the row of X: 11 loads, of two a cycle on Zen 5, for 10 multiplications. Two panels at once
+// share them, 12 loads for 20, where there are registers for it: 16 of codes, 4 of sums, and d,
+// but not mins. That pays from kTwoPanelsFrom rows of X on; with fewer, two streams are read more
+// slowly than one.
+
+#include "kernels/packed/activations.hpp"
+#include "kernels/packed/layout.hpp"
+#include "kernels/packed/prefetch.hpp"
+
+namespace kquant::kernels {
+
+inline constexpr std::size_t kTwoPanelsFrom = 20;
+
+template <class F, class Isa>
+struct Block32Kernel {
+  using Rows = typename Isa::Rows;
+  using Word = typename Rows::Word;
+  using Int = typename Rows::Int;
+  using Float = typename Rows::Float;
+  using Layout = PackedLayout<F>;
+  static constexpr bool kStarts = Layout::kOffset != 0 && !(F::kSigned && Isa::kCentersBytes);
+  static_assert(!(kStarts && F::kHasMin));
+  static constexpr std::size_t kSliceBytes = 4 * Rows::kRows;
+  static constexpr std::size_t kMostPanels = Isa::kSharesActivations && !F::kHasMin ? 2 : 1;
+
+  KQ_INLINE static std::size_t panels_at_once(std::size_t w, std::size_t left) {
+    return kMostPanels == 2 && w >= kTwoPanelsFrom && left >= 2 ? 2 : 1;
+  }
+
+  static constexpr std::size_t scratch_bytes(std::size_t cols, std::size_t tile) {
+    return kStarts || F::kHasMin ? cols / 32 * tile * sizeof(float) : 0;
+  }
+
+  /// [K / 32][w]: what the offset of codes takes away, -kOffset * sum of the codes of activations,
+  /// as int32; or, with mins, scale * that sum.
+  KQ_INLINE static void prepare(const Tile& tile, std::size_t n_blocks, std::byte* scratch) {
+    for (std::size_t i = 0; i < n_blocks * tile.width; ++i) {
+      if constexpr (kStarts)
+        reinterpret_cast<std::int32_t*>(scratch)[i] = -Layout::kOffset * tile.sums[i];
+      if constexpr (F::kHasMin)
+        reinterpret_cast<float*>(scratch)[i] = tile.scales[i] * static_cast<float>(tile.sums[i]);
+    }
+  }
+
+  /// acc[m][panel] += panel * row m of X, of n_panels = panels_at_once(…) panels.
+  KQ_INLINE static void multiply(const std::uint8_t* panels, std::size_t panel_bytes,
+                                 std::size_t n_panels, std::size_t n_blocks, const Tile& tile,
+                                 const std::byte* scratch, float* acc) {
+    const Fetch fetch = n_panels == 2 ? Fetch::kSoon : fetch_of<F::kBits, Rows::kRows>(tile.width);
+    const auto multiply_by = [&]<int kPanels, Fetch kFetch>() __attribute__((always_inline)) {
+      if (fetch != kFetch) return;
+      for (std::size_t b = 0; b < n_blocks; ++b)
+        for (std::size_t slice = 0; slice < kPanelRows / Rows::kRows; ++slice)
+          block<kPanels, kFetch>(panels, panel_bytes, b, slice, tile, scratch, acc);
+    };
+    multiply_by.template operator()<1, Fetch::kOnce>();
+    multiply_by.template operator()<1, Fetch::kToL2>();
+    if constexpr (kMostPanels == 2) multiply_by.template operator()<2, Fetch::kSoon>();
+  }
+
+ private:
+  template <int kPanels, Fetch kFetch>
+  KQ_INLINE static void block(const std::uint8_t* panels, std::size_t panel_bytes, std::size_t b,
+                              std::size_t slice, const Tile& tile, const std::byte* scratch,
+                              float* acc) {
+    const std::size_t w = tile.width, rows_at = slice * Rows::kRows * sizeof(Half);
+    Word codes[kPanels][kRunVectors];
+    Float d[kPanels];
+    [[maybe_unused]] Float min[kPanels];
+    unrolled<kPanels>([&]<int i>() __attribute__((always_inline)) {
+      const std::uint8_t* panel = panels + i * panel_bytes;
+      const std::uint8_t* run_at = panel + Layout::codes_at(b) + slice * kSliceBytes;
+      unpack_run<F, Isa>(run_at, codes[i]);
+      if (slice == 0) {
+        prefetch<kFetch, Layout::kRunBytes>(run_at);
+        if (b % Layout::kBlocksAHead == 0) prefetch<kFetch, kVectorBytes>(run_at - kVectorBytes);
+      }
+      d[i] = Isa::row_halves(panel + Layout::d_at(b) + rows_at);
+      if constexpr (F::kHasMin) min[i] = Isa::row_halves(panel + Layout::dmin_at(b) + rows_at);
+    });
+    const std::int8_t* a = tile.codes + b * w * 32;
+    const auto* starts = reinterpret_cast<const std::int32_t*>(scratch) + b * w;
+    const auto* scaled_sums = reinterpret_cast<const float*>(scratch) + b * w;
+    for (std::size_t m = 0; m < w; ++m) {
+      const Int start = kStarts ? Rows::all(starts[m]) : Int{};
+      Int sums[kPanels];
+      if constexpr (kPanels == 1)
+        sums[0] = Isa::template dot<Layout::kMaxCode, kRunVectors>(start, codes[0], a + 32 * m);
+      else
+        Isa::dot_shared(start, codes, a + 32 * m, sums);
+      const Float scale = Rows::all(tile.scales[b * w + m]);
+      unrolled<kPanels>([&]<int i>() __attribute__((always_inline)) {
+        float* at = acc + (m * kPanels + i) * kPanelRows + slice * Rows::kRows;
+        Float total = Isa::multiply_add(Rows::to_float(sums[i]) * d[i], scale,
+                                        Rows::template load<Float>(at));
+        // These mins are added (block32 formats have the min factor -1).
+        if constexpr (F::kHasMin)
+          total = Isa::multiply_add(min[i], Rows::all(scaled_sums[m]), total);
+        Rows::store(at, total);
+      });
+    }
+  }
+};
+
+}  // namespace kquant::kernels

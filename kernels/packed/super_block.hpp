@@ -1,0 +1,290 @@
+#pragma once
+// A panel of k-quant super-blocks, 16 rows of W, times a tile of activations.
+//
+// For each run of 32 columns: 8 registers of codes, 1 or 2 scales; for each row of X 8 products and
+// the scaled sum, added to the row's int32 total in L1. Floats come in once a block, in the loop of
+// its last run: (total * d - mins * dmin) * scale of the activations.
+//
+// Two and three bits (Q2_K, Q3_K) have a scale for 16 columns. Theirs come in by one of three ways
+// (Way), which give the same integers: with many rows of X codes are multiplied by their scales
+// while they are unpacked, since the products fit a byte; with few, two sums of 16 columns fit a
+// lane as int16, and one vpdpwssd multiplies and adds them; with one row unpacking is most of the
+// work, and half of the codes are not shifted down, but their sums are. AVX2 has its scales in
+// vpmaddwd, which adds pairs anyway.
+
+#include "kernels/packed/activations.hpp"
+#include "kernels/packed/layout.hpp"
+#include "kernels/packed/prefetch.hpp"
+#include "kernels/packed/scales.hpp"
+
+namespace kquant::kernels {
+
+template <class F, class Isa>
+struct SuperBlockKernel {
+  using Rows = typename Isa::Rows;
+  using Word = typename Rows::Word;
+  using Int = typename Rows::Int;
+  using Float = typename Rows::Float;
+  using Layout = PackedLayout<F>;
+  static constexpr int kMaxCode = Layout::kMaxCode, kOffset = Layout::kOffset;
+  /// What the offset of codes takes away: a start for each sum, or for all sums of a block at once.
+  static constexpr bool kOffsetsAtEnd = kOffset != 0 && Isa::kScalesInDot && F::kSub == 16,
+                        kStarts = kOffset != 0 && !kOffsetsAtEnd;
+  static_assert(!F::kSigned && (kOffset == 0 || F::kSub == 16));
+  static constexpr bool kScalesCodes = Isa::kPremultiplies && kBytesAfterScale<F>,
+                        kPairsSums = Isa::kPairsSums && kBytesAfterScale<F>;
+  static constexpr std::size_t kSliceBytes = 4 * Rows::kRows;
+  static constexpr std::size_t kMostPanels = 1;
+
+  KQ_INLINE static std::size_t panels_at_once(std::size_t, std::size_t) { return 1; }
+
+  KQ_INLINE static Way way_of(std::size_t w) {
+    if (kScalesCodes && w >= kScaledCodesFrom<F>) return Way::kScaledCodes;
+    if (!kPairsSums) return Way::kScaledSums;
+    return w > 1 ? Way::kPairedSums : Way::kOneRow;
+  }
+
+  static constexpr std::size_t scratch_bytes(std::size_t cols, std::size_t tile) {
+    return kStarts ? cols / 16 * tile * sizeof(std::int32_t) : 0;
+  }
+
+  /// What the offset of codes takes away, for every sum of products: -kOffset * sum of activations.
+  /// [K / 32][w][2], or one a super-block where codes are premultiplied.
+  KQ_INLINE static void prepare(const Tile& tile, std::size_t n_blocks, std::byte* scratch) {
+    if constexpr (!kStarts) return;
+    auto* starts = reinterpret_cast<std::int32_t*>(scratch);
+    const std::size_t w = tile.width;
+    const Way way = way_of(w);
+    const int factor = way == Way::kOneRow ? -4 * kOffset : -kOffset;
+    for (std::size_t b = 0; b < n_blocks; ++b)
+      for (std::size_t m = 0; m < w; ++m) {
+        const std::int16_t* sums = tile.sums + (b * w + m) * kSumsPerSuper;
+        if (way == Way::kScaledCodes) {
+          int sum = 0;
+          for (int j = 0; j < 16; ++j) sum += sums[j];
+          starts[b * w + m] = -128 * sum;
+        } else {
+          for (std::size_t j = 0; j < 16; ++j)
+            starts[((b * 8 + j / 2) * w + m) * 2 + j % 2] =
+                factor * sums[pair_place(static_cast<int>(j))];
+        }
+      }
+  }
+
+  /// acc of row m of X += panel * that row.
+  KQ_INLINE static void multiply(const std::uint8_t* panel, std::size_t, std::size_t,
+                                 std::size_t n_blocks, const Tile& tile, const std::byte* scratch,
+                                 float* acc) {
+    const auto* starts = reinterpret_cast<const std::int32_t*>(scratch);
+    const Way way = way_of(tile.width);
+    const Fetch fetch = fetch_of<F::kBits, Rows::kRows>(tile.width);
+    const auto multiply_by = [&]<Way kWay, Fetch kFetch>() __attribute__((always_inline)) {
+      if (way != kWay || fetch != kFetch) return;
+      for (std::size_t b = 0; b < n_blocks; ++b)
+        for (std::size_t slice = 0; slice < kPanelRows / Rows::kRows; ++slice)
+          block<kWay, kFetch>(panel, b, slice, tile, starts, acc);
+    };
+    if constexpr (kScalesCodes) multiply_by.template operator()<Way::kScaledCodes, Fetch::kToL2>();
+    if constexpr (kPairsSums) {
+      static_assert(fetch_of<F::kBits, Rows::kRows>(2) == Fetch::kToL2);
+      multiply_by.template operator()<Way::kPairedSums, Fetch::kToL2>();
+      multiply_by.template operator()<Way::kOneRow, Fetch::kOnce>();
+    } else {
+      multiply_by.template operator()<Way::kScaledSums, Fetch::kOnce>();
+      multiply_by.template operator()<Way::kScaledSums, Fetch::kToL2>();
+    }
+  }
+
+ private:
+  /// One k-quant block, rows `slice` on, against all rows of X; acc[m] is theirs.
+  template <Way kWay, Fetch kFetch>
+  KQ_INLINE static void block(const std::uint8_t* panel, std::size_t b, std::size_t slice,
+                              const Tile& tile, const std::int32_t* starts, float* acc) {
+    const std::size_t w = kWay == Way::kOneRow ? 1 : tile.width;
+    const std::uint8_t* codes_at = panel + Layout::codes_at(b) + slice * kSliceBytes;
+    constexpr std::size_t kHead = (Layout::kScaleWords + 1) * kVectorBytes;
+    const bool fetch = slice == 0;
+    if (fetch) prefetch<kFetch, kHead>(codes_at - kHead);
+    Word words[Layout::kScaleWords];
+    unrolled<static_cast<int>(Layout::kScaleWords)>([&]<int i>() __attribute__((always_inline)) {
+      words[i] = Rows::template load<Word>(panel + Layout::scales_at(b) + i * kVectorBytes +
+                                           slice * kSliceBytes);
+    });
+    const auto scales = F::unpack_scale_words(words);
+
+    const std::size_t rows_at = slice * Rows::kRows * sizeof(Half);
+    Float d = Isa::row_halves(panel + Layout::d_at(b) + rows_at);
+    if constexpr (kWay == Way::kScaledCodes && !F::kHasMin) d = -d;  // 128 - (q - zero) * s
+    [[maybe_unused]] Float minus_dmin{};
+    constexpr int kPairs = F::kHasMin ? kSubs<F> / 2 : 0;
+    [[maybe_unused]] Word pairs[F::kHasMin ? kPairs : 1];
+    if constexpr (F::kHasMin) {
+      minus_dmin = -Isa::row_halves(panel + Layout::dmin_at(b) + rows_at);
+      unrolled<kPairs>([&]<int i>() __attribute__((always_inline)) {
+        pairs[i] = (scales.min[i / 2] >> (8 * (i % 2))) & 0x00ff00ffu;
+      });
+    }
+    [[maybe_unused]] Word scale_pairs[8];
+    if constexpr (kOffsetsAtEnd)
+      unrolled<8>([&]<int i>() __attribute__((always_inline)) {
+        scale_pairs[i] = scale_pair_of<Isa>(scales.scale, i);
+      });
+    const auto finish = [&](std::size_t m, Int total) __attribute__((always_inline)) {
+      if constexpr (kOffsetsAtEnd) {
+        Int sum{};
+        unrolled<8>([&]<int i>() __attribute__((always_inline)) {
+          sum =
+              Isa::dot_pairs(sum, scale_pairs[i], tile.sums + (b * w + m) * kSumsPerSuper + 2 * i);
+        });
+        total -= sum * Layout::kOffset;
+      }
+      Float value = Rows::to_float(total) * d;
+      if constexpr (F::kHasMin) {
+        const std::int16_t* sums =
+            tile.sums + (b * w + m) * kSumsPerSuper + (F::kSub == 32 ? 16 : 0);
+        Int mins{};
+        unrolled<kPairs>([&]<int i>() __attribute__((always_inline)) {
+          mins = Isa::dot_pairs(mins, pairs[i], sums + 2 * i);
+        });
+        value = Isa::multiply_add(Rows::to_float(mins), minus_dmin, value);
+      }
+      add(acc, m, slice, value, tile.scales[b * w + m]);
+    };
+
+    if constexpr (kPairsSums && kWay != Way::kScaledCodes)
+      pairs_of_runs<kWay, kFetch>(codes_at, fetch, scales.scale, b, w, tile, starts, finish);
+    else
+      runs<kWay, kFetch>(codes_at, fetch, scales.scale, b, w, tile, starts, finish);
+  }
+
+  /// step(i) for i < kSteps. A loop in a loop with many rows of X: were its body there kSteps
+  /// times, each would end with a branch of its own, all of which look alike to a processor that
+  /// predicts them by the branches before; at some addresses none was foreseen (half the speed, Zen
+  /// 5).
+  template <Way kWay, int kSteps>
+  KQ_INLINE static void for_each_step(const auto& step) {
+    if constexpr (kWay == Way::kOneRow)
+      unrolled<kSteps>([&]<int i>() __attribute__((always_inline)) { step(i); });
+    else
+#pragma GCC unroll 1
+      for (int i = 0; i < kSteps; ++i) step(i);
+  }
+  /// total of each row of X -> add(m, total, is_first), from the first step's to the last one's,
+  /// which is finished.
+  KQ_INLINE static void for_each_row(int step, int last, std::size_t w, Int* totals,
+                                     const auto& add, const auto& finish) {
+    if (step == 0)
+      for (std::size_t m = 0; m < w; ++m) totals[m] = add(m, Int{}, true);
+    else if (step < last)
+      for (std::size_t m = 0; m < w; ++m) totals[m] = add(m, totals[m], false);
+    else
+      for (std::size_t m = 0; m < w; ++m) finish(m, add(m, totals[m], false));
+  }
+
+  /// The runs of a k-quant block, one after the other.
+  template <Way kWay, Fetch kFetch>
+  KQ_INLINE static void runs(const std::uint8_t* codes_at, bool fetch, const auto& words,
+                             std::size_t b, std::size_t w, const Tile& tile,
+                             const std::int32_t* starts, const auto& finish) {
+    constexpr int kScales = kSubs<F> / 8, kVectors = kRunVectors / kScales;  // of a run; of a scale
+    using Scale = std::conditional_t<kWay == Way::kScaledCodes || Isa::kScalesInDot, Word, Int>;
+    Scale scales[kSubs<F>];
+    unrolled<kSubs<F>>([&]<int j>() __attribute__((always_inline)) {
+      if constexpr (kWay == Way::kScaledCodes)
+        scales[j] = repeated_scale<Isa, j>(words);
+      else if constexpr (Isa::kScalesInDot)
+        scales[j] = as_int16(repeated_scale<Isa, j>(words));
+      else
+        scales[j] = scale_of<Isa>(words, j);
+    });
+    Int totals[kTileRows];
+    for_each_step<kWay, 8>([&](int g) __attribute__((always_inline)) {
+      const std::size_t run = b * 8 + static_cast<std::size_t>(g);
+      const std::uint8_t* run_at = codes_at + static_cast<std::size_t>(g) * Layout::kRunBytes;
+      Word codes[kRunVectors];
+      unpack_run<F, Isa>(run_at, codes);
+      if (fetch) prefetch<kFetch, Layout::kRunBytes>(run_at);
+      Scale scale[kScales];
+      unrolled<kScales>([&]<int i>() __attribute__((always_inline)) {
+        scale[i] = scales[g * kScales + i];
+        if constexpr (kWay == Way::kScaledCodes) premultiply<F>(codes + kVectors * i, scale[i]);
+      });
+      const std::int8_t* a = tile.codes + run * w * 32;
+      const auto add = [&](std::size_t m, Int total, bool is_first) __attribute__((always_inline)) {
+        if constexpr (kWay == Way::kScaledCodes) {
+          if (kStarts && is_first) total = Rows::all(starts[b * w + m]);
+          return Isa::template dot<255, 8>(total, codes, a + 32 * m);
+        } else {
+          unrolled<kScales>([&]<int i>() __attribute__((always_inline)) {
+            const Word* part = codes + kVectors * i;
+            const std::int8_t* at = a + 32 * m + 4 * kVectors * i;
+            if constexpr (Isa::kScalesInDot) {
+              total = Isa::template dot_scaled<kMaxCode, kVectors>(total, part, at, scale[i]);
+            } else {
+              const Int start = kStarts ? Rows::all(starts[(run * w + m) * kScales + i]) : Int{};
+              total += Isa::template dot<kMaxCode, kVectors>(start, part, at) * scale[i];
+            }
+          });
+          return total;
+        }
+      };
+      for_each_row(g, 7, w, totals, add, finish);
+    });
+  }
+
+  /// Two runs at a time: sums of 16 columns of the one and of the other in a lane meet two scales.
+  template <Way kWay, Fetch kFetch>
+  KQ_INLINE static void pairs_of_runs(const std::uint8_t* codes_at, bool fetch, const auto& words,
+                                      std::size_t b, std::size_t w, const Tile& tile,
+                                      const std::int32_t* starts, const auto& finish) {
+    Word scales[8];
+    unrolled<8>([&]<int i>()
+                    __attribute__((always_inline)) { scales[i] = scale_pair_of<Isa>(words, i); });
+    Int totals[kTileRows];
+    for_each_step<kWay, 4>([&](int k) __attribute__((always_inline)) {
+      Word codes[2][kRunVectors];
+      unrolled<2>([&]<int i>() __attribute__((always_inline)) {
+        const std::uint8_t* run_at =
+            codes_at + static_cast<std::size_t>(2 * k + i) * Layout::kRunBytes;
+        if constexpr (kWay == Way::kOneRow)
+          unpack_in_place<F, Isa>(run_at, codes[i]);
+        else
+          unpack_run<F, Isa>(run_at, codes[i]);
+        if (fetch) prefetch<kFetch, Layout::kRunBytes>(run_at);
+      });
+      const Word pair_scales[2] = {scales[2 * k], scales[2 * k + 1]};
+      const std::size_t run = b * 8 + 2 * static_cast<std::size_t>(k);
+      const auto add = [&](std::size_t m, Int total, bool) __attribute__((always_inline)) {
+        Int sums[2][2];
+        unrolled<4>([&]<int i>() __attribute__((always_inline)) {
+          const std::size_t at = ((run + i / 2) * w + m) * 2 + i % 2;
+          sums[i / 2][i % 2] = sum_of_16<kWay>(codes[i / 2] + i % 2 * 4, tile.codes + at * 16,
+                                               kStarts ? Rows::all(starts[at]) : Int{});
+        });
+        unrolled<2>([&]<int i>() __attribute__((always_inline)) {
+          total = Isa::add_pairs(total, Isa::pair(sums[0][i], sums[1][i]), pair_scales[i]);
+        });
+        return total;
+      };
+      for_each_row(k, 3, w, totals, add, finish);
+    });
+  }
+
+  /// The start and 16 columns against one row of X.
+  template <Way kWay>
+  KQ_INLINE static Int sum_of_16(const Word* codes, const std::int8_t* a, Int start) {
+    if constexpr (kWay != Way::kOneRow) return Isa::template dot<kMaxCode, 4>(start, codes, a);
+    // Of two codes that share a byte the upper one was not moved down: its sum is.
+    const Int sum = Isa::template dot<4 * kMaxCode, 2>(start, codes + 2, a + 8) >> 2;
+    return Isa::template dot<kMaxCode, 2>(sum, codes, a);
+  }
+
+  /// acc of row m of X += value * factor
+  KQ_INLINE static void add(float* acc, std::size_t m, std::size_t slice, Float value,
+                            float factor) {
+    float* at = acc + m * kPanelRows + slice * Rows::kRows;
+    Rows::store(at, Isa::multiply_add(value, Rows::all(factor), Rows::template load<Float>(at)));
+  }
+};
+
+}  // namespace kquant::kernels
