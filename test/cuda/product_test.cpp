@@ -74,7 +74,7 @@ TEMPLATE_TEST_CASE("products of every format by warpgroups", "", Q2_K, Q3_K, Q4_
   check_product<TestType>(*device, 130, 40, 768, cuda::RowOrder::kTiles);
 }
 
-TEST_CASE("products of odd shapes by warpgroups, in every order") {
+TEST_CASE("products of odd shapes by warpgroups, in every order", "[small]") {
   const auto device = test::hopper();
   if (!device) return;
   constexpr auto kTiles = cuda::RowOrder::kTiles;
@@ -101,7 +101,7 @@ TEST_CASE("which rows of X are put in tiles") {
     REQUIRE(order(major, minor, 512) == RowOrder::kRows);
 }
 
-TEST_CASE("products of odd shapes, in every order") {
+TEST_CASE("products of odd shapes, in every order", "[small]") {
   const auto device = test::device();
   if (!device) return;
   test::in_every_order([&] {
@@ -136,8 +136,8 @@ TEST_CASE("the same product twice gives the same bits, also where K is divided")
   }
 }
 
-TEMPLATE_TEST_CASE("dequantization has the CPU's bits", "", Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_0,
-                   Q4_0, Q4_1, Q5_0, Q5_1, F16) {
+TEMPLATE_TEST_CASE("dequantization has the CPU's bits", "[small]", Q2_K, Q3_K, Q4_K, Q5_K, Q6_K,
+                   Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, F16) {
   const auto device = test::device();
   if (!device) return;
   constexpr std::size_t kRows = 21, kCols = 768;
