@@ -32,6 +32,10 @@ done
 recipes=(Q2_K Q3_K_M Q4_K_M Q5_K_M Q6_K Q8_0)
 if [[ ${#quick[@]} -gt 0 ]]; then recipes=(Q4_K_M); fi
 if [[ $with_models == 0 ]]; then recipes=(); fi
+if [[ -n ${KQUANT_TEST_MODELS:-} ]]; then
+  KQUANT_TEST_MODELS=$(realpath "$KQUANT_TEST_MODELS")
+  export KQUANT_TEST_MODELS
+fi
 cd "$(dirname "$0")/../.."
 out=${out:-$PWD/docs/performance}
 export PATH=$PATH:${CUDA_HOME:-/usr/local/cuda}/bin
@@ -55,7 +59,7 @@ check() {
   if "$@" 2>&1 | tee "$log" >&2; then checked+=("--checked" "$what: passed"); else failure "$what"; fi
   while read -r skipped; do
     checked+=("--checked" "$what: $skipped")
-  done < <(grep -o 'SKIPPED: .*' "$log" | sed 's|/[^ ]*/||' | sort -u)
+  done < <(grep -o 'SKIPPED: .*' "$log" | sed 's|/.*/||' | sort -u)
 }
 if [[ $tests == 1 ]]; then
   test_cuda=$build/test/cuda/test_cuda

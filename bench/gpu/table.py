@@ -142,8 +142,9 @@ def models_section(models, where):
 
 
 def markdown(data):
+    version = lambda number: f"{number // 1000}.{number % 1000 // 10}"
     out = [f"# {data['device']}, {data['date']}\n",
-           f"`{data['command']}`; driver {data['driver']}, CUDA {data['runtime']}.\n",
+           f"`{data['command']}`; driver for CUDA {version(data['driver'])}, CUDA {version(data['runtime'])}.\n",
            *(f"- {line}\n" for line in data["checked"]),
            f"Memory: read {bandwidth(data, 'read'):.0f} GB/s, copied (read + written) "
            f"{bandwidth(data, 'copy'):.0f} GB/s.\n",

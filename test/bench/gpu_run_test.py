@@ -46,7 +46,7 @@ def kernels():
         add("quantize", type, 0, (4096, 4096), 1000.0)
         add("quantize, copied", type, 0, (4096, 4096), 4000.0)
     return {"device": "NVIDIA H100 80GB HBM3", "compute": "9.0", "multiprocessors": 132, "memory": 1 << 36,
-            "driver": 13000, "runtime": 13000, "results": results}
+            "driver": 13010, "runtime": 13000, "results": results}
 
 
 MODEL = {"model": "/somewhere/8b.gguf", "cases": [
@@ -67,7 +67,7 @@ class Run(unittest.TestCase):
         self.script("bin/nvidia-smi", "echo 'GPU 0: NVIDIA H100'; echo '  MIG 1g.10gb'")
         self.script("bin/cmake", "[[ $* != *missing* ]]")
         self.script("bin/compute-sanitizer", 'echo sanitizer "$@"')
-        self.script(build / "test/cuda/test_cuda", "echo '  SKIPPED: not found: /home/me/models/gemma.gguf'")
+        self.script(build / "test/cuda/test_cuda", "echo \"  SKIPPED: not found: $KQUANT_TEST_MODELS/gemma.gguf\"")
         self.script(build / "bench/synthetic_model", 'while [[ $1 != -o ]]; do shift; done; echo model >"$2"')
         self.json(build / "bench/gpu/gpu_bench", kernels())
         self.json(build / "bench/model_bench", MODEL)
@@ -86,7 +86,7 @@ class Run(unittest.TestCase):
 
     def run_script(self, *options):
         return subprocess.run([self.root / "bench/gpu/run.sh", *options], capture_output=True, text=True, cwd=self.root,
-                              env={**os.environ, "PATH": f"{self.root / 'bin'}:{os.environ['PATH']}"})
+                              env={**os.environ, "KQUANT_TEST_MODELS": "models", "PATH": f"{self.root / 'bin'}:{os.environ['PATH']}"})
 
     def results(self, *options, returncode=0):
         done = self.run_script("--out", "out", *options)
@@ -121,6 +121,7 @@ class Run(unittest.TestCase):
             "2048 rows of X, in units of cuBLAS BF16": (0.5, "Q2_K 8192x8192"),
             "decode of an 8B model, k-quants, in units of llama.cpp": (1.3, "Q2_K"),
             "prefill of an 8B model, k-quants, in units of llama.cpp": (0.9, "Q2_K")})
+        self.assertIn("driver for CUDA 13.1, CUDA 13.0.", page)
         for line in ("| Q2_K | 100.0 µs | 85 % | 1.00 | 1.25 |",
                      "| Q2_K | 100.0 µs, 4.00x | 100.0 µs, 4.00x | 125.0 µs, 3.20x | 160.0 µs, 2.50x | 2000.0 µs, 0.50x |",
                      "| Q2_K | 3000.0 µs, 0.33x |",
