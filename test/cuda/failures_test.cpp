@@ -247,7 +247,7 @@ TEST_CASE("a model without room says what it needs and what would fit") {
   INFO(weights.message);
   CHECK(says(weights, "GPU 0 (emulated): the weights need "));
   CHECK(says(weights, " MiB are free: a quantization to 99 % of the size would fit"));
-  for (const std::size_t parts : {1, 3, 5}) {
+  for (const std::size_t parts : {1u, 3u, 5u}) {
     const Error scratch = refusal((std::size_t{4} << 20) * parts / 8);
     INFO(scratch.message);
     CHECK(says(scratch, "GPU 0 (emulated): no memory for "));
