@@ -1,10 +1,10 @@
 // Writes a model with the shape of a real one and random weights, for benchmarks: speed depends on
 // shapes and types, and a model of 8B parameters does not fit a repository. llama.cpp reads it too.
 //
-//     synthetic_model --shape 8b --recipe Q4_K_M --vocabulary tokenizer.gguf -o 8b-q4_k_m.gguf
+//     synthetic_model --shape 8b --recipe Q4_K_M [--vocabulary tokenizer.gguf] -o 8b-q4_k_m.gguf
 //
-// The vocabulary is that of another GGUF file (a SentencePiece one), filled up with unused tokens
-// to the size that the shape has.
+// The vocabulary is that of another GGUF file (a SentencePiece one), or of bytes alone, filled up
+// with unused tokens to the size that the shape has.
 
 #include <fmt/format.h>
 
@@ -68,7 +68,47 @@ std::vector<PlannedTensor> tensors_of(const Shape& s) {
   return tensors;
 }
 
-gguf::Metadata metadata_of(const Shape& s, const Recipe& recipe, const gguf::File& vocabulary) {
+/// As SentencePiece has it; the first three tokens are unknown, begin and end of text.
+struct Vocabulary {
+  std::vector<std::string> tokens;
+  std::vector<float> scores;
+  std::vector<std::int32_t> types;
+
+  void add(std::string token, float score, std::int32_t type) {
+    tokens.push_back(std::move(token));
+    scores.push_back(score);
+    types.push_back(type);
+  }
+  /// The least that encodes every text.
+  static Vocabulary of_bytes() {
+    constexpr std::int32_t kUnknown = 2, kControl = 3, kByte = 6;
+    Vocabulary v;
+    v.add("<unk>", 0, kUnknown);
+    v.add("<s>", 0, kControl);
+    v.add("</s>", 0, kControl);
+    for (int byte = 0; byte < 256; ++byte) v.add(fmt::format("<0x{:02X}>", byte), 0, kByte);
+    return v;
+  }
+  static Vocabulary of_file(const gguf::File& file) {
+    Vocabulary v;
+    for (const auto text : value_of(file.get_strings("tokenizer.ggml.tokens")))
+      v.tokens.emplace_back(text);
+    v.scores = value_of(file.get_floats("tokenizer.ggml.scores"));
+    for (const auto type : value_of(file.get_ints("tokenizer.ggml.token_type")))
+      v.types.push_back(static_cast<std::int32_t>(type));
+    if (v.tokens.size() > kVocabulary)
+      bench::give_up(fmt::format("{}: {} tokens, at most {} fit", file.path().string(),
+                                 v.tokens.size(), kVocabulary));
+    return v;
+  }
+  void fill_up() {
+    constexpr std::int32_t kUnused = 5;
+    while (tokens.size() < kVocabulary)
+      add(fmt::format("<unused_{}>", tokens.size()), -1e6f, kUnused);
+  }
+};
+
+gguf::Metadata metadata_of(const Shape& s, const Recipe& recipe, const Vocabulary& vocabulary) {
   gguf::Metadata m;
   const auto count = [](int n) { return static_cast<std::uint32_t>(n); };
   m.set_string("general.architecture", "llama");
@@ -86,28 +126,10 @@ gguf::Metadata metadata_of(const Shape& s, const Recipe& recipe, const gguf::Fil
   m.set_f32("llama.attention.layer_norm_rms_epsilon", 1e-5f);
   m.set_u32("llama.vocab_size", static_cast<std::uint32_t>(kVocabulary));
 
-  std::vector<std::string> tokens;
-  for (const auto text : value_of(vocabulary.get_strings("tokenizer.ggml.tokens")))
-    tokens.emplace_back(text);
-  std::vector<float> scores = value_of(vocabulary.get_floats("tokenizer.ggml.scores"));
-  std::vector<std::int32_t> types;
-  for (const auto type : value_of(vocabulary.get_ints("tokenizer.ggml.token_type")))
-    types.push_back(static_cast<std::int32_t>(type));
-  constexpr std::int32_t kUnused = 5;
-  if (tokens.size() > kVocabulary) {
-    fmt::print(stderr, "synthetic_model: {}: {} tokens, at most {} fit\n",
-               vocabulary.path().string(), tokens.size(), kVocabulary);
-    std::exit(1);
-  }
-  while (tokens.size() < kVocabulary) {
-    tokens.push_back(fmt::format("<unused_{}>", tokens.size()));
-    scores.push_back(-1e6f);
-    types.push_back(kUnused);
-  }
   m.set_string("tokenizer.ggml.model", "llama");
-  m.set_strings("tokenizer.ggml.tokens", tokens);
-  m.set_floats("tokenizer.ggml.scores", scores);
-  m.set_ints("tokenizer.ggml.token_type", types);
+  m.set_strings("tokenizer.ggml.tokens", vocabulary.tokens);
+  m.set_floats("tokenizer.ggml.scores", vocabulary.scores);
+  m.set_ints("tokenizer.ggml.token_type", vocabulary.types);
   m.set_u32("tokenizer.ggml.bos_token_id", 1);
   m.set_u32("tokenizer.ggml.eos_token_id", 2);
   return m;
@@ -142,7 +164,7 @@ class Blocks {
 };
 
 void write(const std::string& path, const Shape& shape, const Recipe& recipe,
-           const gguf::File& vocabulary) {
+           const Vocabulary& vocabulary) {
   std::vector<PlannedTensor> tensors = tensors_of(shape);
   const ModelShape model{.architecture = "llama",
                          .n_layers = shape.n_layers,
@@ -180,11 +202,14 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember(kShapes))
       ->capture_default_str();
   app.add_option("--recipe", recipe, "Which tensor gets which type")->capture_default_str();
-  app.add_option("--vocabulary", vocabulary, "GGUF file with a SentencePiece vocabulary")
-      ->required();
+  app.add_option("--vocabulary", vocabulary,
+                 "GGUF file with a SentencePiece vocabulary; without it, of bytes alone");
   app.add_option("-o,--output", out, "GGUF file to write")->required();
   CLI11_PARSE(app, argc, argv);
-  write(out, kShapes.at(shape), value_of(find_recipe(recipe)),
-        value_of(gguf::File::open(vocabulary)));
+  Vocabulary tokens = vocabulary.empty()
+                          ? Vocabulary::of_bytes()
+                          : Vocabulary::of_file(value_of(gguf::File::open(vocabulary)));
+  tokens.fill_up();
+  write(out, kShapes.at(shape), value_of(find_recipe(recipe)), tokens);
   return 0;
 }

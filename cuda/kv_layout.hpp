@@ -41,6 +41,16 @@ struct KvLayout {
     return static_cast<std::size_t>(layers) * layer_bytes(capacity);
   }
 
+  /// A capacity that so many bytes hold: the largest, or one less, as planes are completed to 16
+  /// bytes.
+  constexpr std::size_t tokens_in(std::size_t bytes) const {
+    const std::size_t completed = static_cast<std::size_t>(layers) * 4 * 15;
+    const std::size_t a_token =
+        static_cast<std::size_t>(layers) * static_cast<std::size_t>(heads) *
+        (code_bytes(dim_k) + scale_bytes(dim_k) + code_bytes(dim_v) + scale_bytes(dim_v));
+    return bytes < completed ? 0 : (bytes - completed) / a_token;
+  }
+
   /// Where token 0 of a head begins; tokens follow code_bytes, scale_bytes apart.
   KQ_HOST_DEVICE constexpr std::size_t key_codes(int layer, int head, int capacity) const {
     return static_cast<std::size_t>(layer) * layer_bytes(capacity) +

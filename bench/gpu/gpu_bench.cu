@@ -3,8 +3,9 @@
 //     gpu_bench [--quick] > results.json        (bench/gpu/run.sh makes a table of it)
 //
 // Every time is that of a recorded sequence of launches over several copies of the weights, 256 MB
-// at least, so that nothing sits in L2, replayed until a tenth of a second has passed; the median
-// of 7. Inputs are random: zeros draw less power and run faster.
+// at least (and of what weights are dequantized to), so that nothing sits in L2, replayed until a
+// twentieth of a second has passed; the median of 7. Inputs are random: zeros draw less power and
+// run faster.
 
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
@@ -25,6 +26,7 @@
 #include "cuda/matrix.hpp"
 #include "cuda/model/plan.hpp"
 #include "cuda/quantize.hpp"
+#include "cuda/runtime/nvidia.hpp"
 
 namespace {
 
@@ -55,7 +57,7 @@ double seconds_of(const Work& work, const Finish& finish) {
     const double start = now();
     for (int i = 0; i < runs; ++i) work();
     finish();
-    if (now() - start > 0.1) break;
+    if (now() - start > 0.05) break;
   }
   std::vector<double> times;
   for (int repeat = 0; repeat < 7; ++repeat) {
@@ -121,38 +123,43 @@ void measure_memory(const std::shared_ptr<Queue>& queue) {
   print("copy", "", 0, 0, 0,
         seconds_of_launches(queue, [&] { queue->copy_on_device(to.as<>(), from.as<>(), kBytes); }),
         2.0 * kBytes, 0);
-  const int blocks = 8 * queue->info().multiprocessors;
-  print("read", "", 0, 0, 0,
-        seconds_of_launches(queue,
-                            [&] {
-                              queue->launch({.x = blocks, .threads = 512}, read_memory,
-                                            from.as<const uint4>(), kBytes / 16, to.as<unsigned>());
-                            }),
-        kBytes, 0);
+  double best = INFINITY;
+  for (const int blocks : {2, 4, 8, 16})  // of an SM
+    best = std::min(best, seconds_of_launches(queue, [&] {
+                      queue->launch({.x = blocks * queue->info().multiprocessors, .threads = 512},
+                                    read_memory, from.as<const uint4>(), kBytes / 16,
+                                    to.as<unsigned>());
+                    }));
+  print("read", "", 0, 0, 0, best, kBytes, 0);
 }
 
-void measure_cublas(const std::shared_ptr<Queue>& queue, bench::Shape shape, std::size_t m) {
+void measure_cublas(const std::shared_ptr<Queue>& queue, bench::Shape shape,
+                    const std::vector<std::size_t>& ms) {
+  constexpr std::size_t kWorkspace = std::size_t{32} << 20;  // what cuBLAS advises for Hopper
   const std::size_t bytes = shape.rows * shape.cols * 2, copies = bench::copies_of(bytes);
+  const std::size_t most = *std::max_element(ms.begin(), ms.end());
   const Buffer w = random_memory(queue, copies * bytes),
-               x = random_memory(queue, m * shape.cols * 2);
-  const Buffer y = random_memory(queue, m * shape.rows * 2);
+               x = random_memory(queue, most * shape.cols * 2),
+               y = random_memory(queue, most * shape.rows * 2);
+  const Buffer workspace = value_of(Buffer::allocate(queue, kWorkspace, "cuBLAS"));
   cublasHandle_t handle = nullptr;
   check(cublasCreate(&handle));
+  check(cublasSetStream(handle, stream_of(*queue)));
+  check(cublasSetWorkspace(handle, workspace.as<void>(), kWorkspace));  // to be recorded it must
   const float one = 1, zero = 0;
-  std::size_t next = 0;
   const auto i = [](std::size_t n) { return static_cast<int>(n); };
-  const double seconds = seconds_of(
-      [&] {
+  for (const std::size_t m : ms) {
+    const double seconds = seconds_of_launches(queue, [&] {
+      for (std::size_t copy = 0; copy < copies; ++copy)
         check(cublasGemmEx(handle, CUBLAS_OP_T, CUBLAS_OP_N, i(shape.rows), i(m), i(shape.cols),
-                           &one, w.as<>() + next % copies * bytes, CUDA_R_16BF, i(shape.cols),
-                           x.as<void>(), CUDA_R_16BF, i(shape.cols), &zero, y.as<void>(),
-                           CUDA_R_16BF, i(shape.rows), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
-        ++next;
-      },
-      [] { check(cudaDeviceSynchronize()); });
+                           &one, w.as<>() + copy * bytes, CUDA_R_16BF, i(shape.cols), x.as<void>(),
+                           CUDA_R_16BF, i(shape.cols), &zero, y.as<void>(), CUDA_R_16BF,
+                           i(shape.rows), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+    });
+    print("cublas", "BF16", m, shape.rows, shape.cols, seconds / static_cast<double>(copies),
+          static_cast<double>(bytes), static_cast<double>(m * shape.rows * shape.cols));
+  }
   cublasDestroy(handle);
-  print("cublas", "BF16", m, shape.rows, shape.cols, seconds, static_cast<double>(bytes),
-        static_cast<double>(m * shape.rows * shape.cols));
 }
 
 /// The same matrix several times in device memory.
@@ -180,26 +187,42 @@ std::vector<std::unique_ptr<DeviceMatrix::State>> copies_of(const std::shared_pt
   return copies;
 }
 
+using Copies = std::vector<std::unique_ptr<DeviceMatrix::State>>;
+
+void measure_dequantization(const std::shared_ptr<Queue>& queue, const Copies& copies,
+                            Numbers numbers) {
+  constexpr const char* kKinds[] = {"dequantize to F32", "dequantize to F16", "dequantize to BF16"};
+  const DeviceMatrix::State& first = *copies.front();
+  const std::size_t weights = first.rows * first.cols;
+  const std::size_t bytes = weights * (numbers == Numbers::kF32 ? 4 : 2);
+  const std::size_t places = bench::copies_of(bytes);
+  const Buffer out = value_of(Buffer::allocate(queue, places * bytes, "weights"));
+  const auto index = static_cast<std::size_t>(numbers);
+  const std::size_t n = std::max(copies.size(), places);
+  const double seconds = seconds_of_launches(queue, [&] {
+    for (std::size_t i = 0; i < n; ++i) {
+      const DeviceMatrix::State& w = *copies[i % copies.size()];
+      queue->launch({.x = static_cast<int>((w.units + kDequantizeWarps - 1) / kDequantizeWarps),
+                     .y = static_cast<int>((w.rows + 15) / 16),
+                     .threads = kDequantizeWarps * kWarp},
+                    format_kernels_of(w.type).dequantize[index], w.table(),
+                    static_cast<void*>(out.as<>() + i % places * bytes));
+    }
+  });
+  print(kKinds[index], std::string(type_info(first.type).name), 0, first.rows, first.cols,
+        seconds / static_cast<double>(n), static_cast<double>(first.weights.bytes() + bytes), 0);
+}
+
 void measure_format(const std::shared_ptr<Queue>& queue, TensorType type, bench::Shape shape,
                     const std::vector<std::size_t>& ms) {
-  const auto copies = copies_of(queue, type, shape);
+  const Copies copies = copies_of(queue, type, shape);
   const ProductScratch scratch = value_of(ProductScratch::make(queue));
   const std::string name(type_info(type).name);
   const auto n = static_cast<double>(copies.size());
   const auto weight_bytes = static_cast<double>(copies.front()->weights.bytes());
   const auto weights = static_cast<double>(shape.rows * shape.cols);
-  {
-    const Buffer out = value_of(Buffer::allocate(queue, shape.rows * shape.cols * 2, "weights"));
-    const double seconds = seconds_of_launches(queue, [&] {
-      for (const auto& w : copies)
-        queue->launch({.x = static_cast<int>((w->units + kDequantizeWarps - 1) / kDequantizeWarps),
-                       .y = static_cast<int>((w->rows + 15) / 16),
-                       .threads = kDequantizeWarps * kWarp},
-                      format_kernels_of(w->type).dequantize[1], w->table(), out.as<void>());
-    });
-    print("dequantize", name, 0, shape.rows, shape.cols, seconds / n, weight_bytes + 2 * weights,
-          0);
-  }
+  for (const Numbers numbers : {Numbers::kF32, Numbers::kF16, Numbers::kBf16})
+    measure_dequantization(queue, copies, numbers);
   for (const std::size_t m : ms) {
     const auto x = random_memory(queue, m * shape.cols * sizeof(float));
     auto halves = value_of(HalfRowsBuffer::make(queue, m, shape.cols));
@@ -351,7 +374,7 @@ int main(int argc, char** argv) {
       quick ? std::vector<bench::Shape>{{4096, 14336}}
             : std::vector<bench::Shape>{{4096, 4096}, {28672, 4096}, {4096, 14336},
                                         {8192, 8192}, {57344, 8192}, {8192, 28672}};
-  const std::vector<std::size_t> decode{1, 2, 4, 8, 16}, batches{32, 64}, prefill{512, 2048};
+  const std::vector<std::size_t> decode{1, 2, 4, 8, 16}, batches{32, 64}, prefill{512, 2048, 4096};
   std::vector<std::size_t> all;
   for (const auto* ms : {&decode, &batches, &prefill})
     all.insert(all.end(), ms->begin(), ms->end());
@@ -359,7 +382,7 @@ int main(int argc, char** argv) {
       TensorType::Q2_K, TensorType::Q3_K, TensorType::Q4_K, TensorType::Q5_K, TensorType::Q6_K,
       TensorType::Q8_0, TensorType::Q4_0, TensorType::Q4_1, TensorType::Q5_0, TensorType::Q5_1};
   for (const bench::Shape& shape : shapes) {
-    for (const std::size_t m : all) measure_cublas(queue, shape, m);
+    measure_cublas(queue, shape, all);
     for (const TensorType type : types) measure_format(queue, type, shape, all);
   }
   for (const TensorType type : types)

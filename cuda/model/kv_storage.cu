@@ -3,13 +3,24 @@
 #include <algorithm>
 
 namespace kquant::cuda {
+namespace {
+
+Error with_what_fits(Error error, const KvPlace& place) {
+  const auto free = place.queue->free_memory();
+  if (error.code == ErrorCode::kOutOfMemory && free)
+    error.message +=
+        ": about " + std::to_string(place.layout.tokens_in(*free)) + " tokens would fit";
+  return error;
+}
+
+}  // namespace
 
 Result<std::unique_ptr<DeviceKv>> DeviceKv::make(std::vector<KvPlace> places, int capacity) {
   auto out = std::make_unique<DeviceKv>();
   for (const KvPlace& place : places) {
     auto buffer = Buffer::allocate(place.queue, place.layout.bytes(capacity),
                                    "keys and values of " + std::to_string(capacity) + " tokens");
-    if (!buffer) return fail(buffer.error());
+    if (!buffer) return fail(with_what_fits(buffer.error(), place));
     out->buffers_.push_back(std::move(*buffer));
   }
   out->places_ = std::move(places);

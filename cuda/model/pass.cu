@@ -46,29 +46,43 @@ Result<std::unique_ptr<DevicePass>> DevicePass::make(Rank rank, Share share,
                                              " dimensions: on a GPU at most " +
                                              std::to_string(kMostHeadDim));
   std::unique_ptr<DevicePass> pass(new DevicePass(std::move(rank), std::move(share), weights));
-  if (auto reserved = pass->reserve(); !reserved) return fail(reserved.error());
-  const auto left = pass->queue()->free_memory();
-  if (!left) return fail(left.error());
   const Share& s = pass->share_;
   const std::size_t needed = s.device_bytes();
-  if (needed > *left) {
-    const DeviceInfo& info = pass->queue()->info();
-    return fail(ErrorCode::kOutOfMemory,
-                "GPU " + std::to_string(info.ordinal) + " (" + info.name + "): " +
-                    (s.ranks == 1 ? "the weights need "
-                                  : "its share of the weights, as one of " +
-                                        std::to_string(s.ranks) + " GPUs, needs ") +
-                    megabytes(needed) + ", but " + megabytes(*left) +
-                    " are free: a quantization to " +
-                    std::to_string(100 * *left / std::max<std::size_t>(needed, 1)) +
-                    " % of the size would fit, before keys and values");
+  if (auto reserved = pass->reserve(); !reserved) {
+    Error error = reserved.error();
+    if (error.code == ErrorCode::kOutOfMemory)  // of scratch, which no quantization makes smaller
+      error.message += ", and " + megabytes(needed) +
+                       " for the weights: the model does not fit, however quantized";
+    return fail(std::move(error));
   }
+  const auto left = pass->queue()->free_memory();
+  if (!left) return fail(left.error());
+  if (needed > *left) return fail(pass->no_room(*left));
   return pass;
+}
+
+Error DevicePass::no_room(std::size_t left) const {
+  const DeviceInfo& info = queue()->info();
+  const std::size_t needed = share_.device_bytes();
+  return {
+      ErrorCode::kOutOfMemory,
+      "GPU " + std::to_string(info.ordinal) + " (" + info.name + "): " +
+          (share_.ranks == 1 ? "the weights need "
+                             : "its share of the weights, as one of " +
+                                   std::to_string(share_.ranks) + " GPUs, needs ") +
+          megabytes(needed) + ", but " + megabytes(left) + " are free: a quantization to " +
+          std::to_string(std::min<std::size_t>(99, 100 * left / std::max<std::size_t>(needed, 1))) +
+          " % of the size would fit, before keys and values"};
 }
 
 Result<void> DevicePass::upload(const Weights& weights) {
   auto uploaded = DeviceWeights::upload(queue(), weights, share_);
-  if (!uploaded) return fail(uploaded.error());
+  if (!uploaded) {
+    // Norms and what a device rounds up are not in the sum: by little it may not fit all the same.
+    const auto left = queue()->free_memory();
+    return fail(uploaded.error().code == ErrorCode::kOutOfMemory && left ? no_room(*left)
+                                                                         : uploaded.error());
+  }
   weights_ = std::move(*uploaded);
   return {};
 }
@@ -110,8 +124,10 @@ Result<void> DevicePass::reserve() {
   auto scratch = ProductScratch::make(queue());
   if (!scratch) return fail(scratch.error());
   product_scratch_ = std::move(*scratch);
-  auto pinned = queue()->allocate_pinned(kLogitRows * size(config.vocab_size) * sizeof(float));
-  if (!pinned) return fail(pinned.error());
+  const std::size_t logit_bytes = kLogitRows * size(config.vocab_size) * sizeof(float);
+  auto pinned = queue()->allocate_pinned(logit_bytes);
+  if (!pinned)
+    return fail(pinned.error(), megabytes(logit_bytes) + " of the CPU's memory for logits");
   pinned_ = static_cast<float*>(*pinned);
   hidden_on_host_.resize(n * n_embd);
   return queue()->finish();

@@ -67,6 +67,8 @@ class DevicePass {
  private:
   DevicePass(Rank rank, Share share, const Weights& weights);
   Result<void> reserve();
+  /// What is said where the weights do not fit into the `left` bytes that are free.
+  Error no_room(std::size_t left) const;
   void enqueue_attention(std::size_t index);
   /// `post_norm`: of the branch before it, null where there is none.
   Norm norm(const DeviceVector* post_norm, const DeviceVector& weight, int rows) const;

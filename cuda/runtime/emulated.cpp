@@ -7,6 +7,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "cuda/runtime/communicator.hpp"
@@ -36,7 +37,13 @@ class EmulatedQueue : public Queue {
   const DeviceInfo& info() const override { return info_; }
   Result<std::size_t> free_memory() override { return info_.memory - taken_; }
 
+  void fail_launch(int before, Failure failure) {
+    launches_before_failure_ = before;
+    failure_ = failure;
+  }
+
   Result<void*> allocate(std::size_t bytes) override {
+    if (lost_) return fail(lost());
     if (bytes > info_.memory - taken_) return fail(ErrorCode::kOutOfMemory, "emulated GPU");
     const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
     const std::size_t padded = (bytes + 15) / 16 * 16, all = (padded + page - 1) / page * page;
@@ -61,10 +68,10 @@ class EmulatedQueue : public Queue {
   void release_pinned(void* p) override { ::operator delete(p); }
 
   void copy_to_device(void* to, const void* from, std::size_t bytes) override {
-    std::memcpy(to, from, bytes);
+    if (!lost_) std::memcpy(to, from, bytes);
   }
   void copy_to_host(void* to, const void* from, std::size_t bytes) override {
-    std::memcpy(to, from, bytes);
+    if (!lost_) std::memcpy(to, from, bytes);
   }
   void copy_on_device(void* to, const void* from, std::size_t bytes) override {
     step([=] { std::memcpy(to, from, bytes); });
@@ -72,17 +79,27 @@ class EmulatedQueue : public Queue {
   void fill(void* to, std::byte value, std::size_t bytes) override {
     step([=] { std::memset(to, static_cast<int>(value), bytes); });
   }
-  Result<void> finish() override { return {}; }
+  Result<void> finish() override {
+    if (lost_) return fail(lost());
+    if (!std::exchange(launch_failed_, false)) return {};
+    return fail(refused());
+  }
 
   void begin_recording() override { recording_ = std::make_unique<EmulatedRecording>(); }
-  Result<std::unique_ptr<Recording>> end_recording() override { return std::move(recording_); }
+  Result<std::unique_ptr<Recording>> end_recording() override {
+    std::unique_ptr<Recording> recording = std::move(recording_);
+    if (lost_) return fail(lost());
+    if (std::exchange(launch_failed_, false)) return fail(refused());
+    return recording;
+  }
   void replay(const Recording& recording) override {
+    if (!launches()) return;
     for (const auto& s : dynamic_cast<const EmulatedRecording&>(recording).steps) s();
   }
 
  protected:
   void launch_function(const Launch& size, std::function<void()> body) override {
-    step([size, body = std::move(body)] { emulator::run(size, body); });
+    if (launches()) step([size, body = std::move(body)] { emulator::run(size, body); });
   }
 
  private:
@@ -90,7 +107,17 @@ class EmulatedQueue : public Queue {
     void* pages;
     std::size_t bytes, asked;
   };
+  static Error lost() { return {ErrorCode::kUnavailable, "GPU: computation: told to be lost"}; }
+  static Error refused() { return {ErrorCode::kUnavailable, "GPU: launch: told to fail"}; }
+  /// Whether the next launch does; told not to, it is remembered.
+  bool launches() {
+    if (launches_before_failure_ < 0 || launches_before_failure_-- > 0) return !lost_;
+    launch_failed_ = true;
+    lost_ |= failure_ == Failure::kDevice;
+    return false;
+  }
   void step(std::function<void()> fn) {
+    if (lost_) return;
     if (recording_)
       recording_->steps.push_back(std::move(fn));
     else
@@ -100,6 +127,9 @@ class EmulatedQueue : public Queue {
   std::size_t taken_ = 0;
   std::map<std::byte*, Block> blocks_;
   std::unique_ptr<EmulatedRecording> recording_;
+  int launches_before_failure_ = -1;  ///< negative: none is to fail
+  Failure failure_ = Failure::kLaunch;
+  bool launch_failed_ = false, lost_ = false;
 };
 
 /// Where the ranks of emulated devices meet: nobody goes on before all are there.
@@ -184,6 +214,10 @@ class EmulatedCommunicator : public Communicator {
 
 std::shared_ptr<Queue> emulated_queue(std::size_t memory, int ordinal, int compute_major) {
   return std::make_shared<EmulatedQueue>(memory, ordinal, compute_major);
+}
+
+void fail_launch(Queue& queue, int before, Failure failure) {
+  dynamic_cast<EmulatedQueue&>(queue).fail_launch(before, failure);
 }
 
 Result<std::vector<std::shared_ptr<Communicator>>> Communicator::open(

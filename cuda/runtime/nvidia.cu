@@ -2,11 +2,10 @@
 #include <string>
 
 #include "cuda/runtime/nvidia.hpp"
+#include "cuda/runtime/requirements.hpp"
 
 namespace kquant::cuda {
 namespace {
-
-constexpr int kLeastMajor = 8;
 
 Error error_of(cudaError_t status, const std::string& what) {
   return Error{
@@ -23,14 +22,7 @@ Result<int> device_count() {
     int driver = 0, runtime = 0;
     cudaDriverGetVersion(&driver);
     cudaRuntimeGetVersion(&runtime);
-    const auto version = [](int v) {
-      return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10);
-    };
-    if (driver == 0)
-      return fail(ErrorCode::kUnavailable, "no NVIDIA GPU was found: there is no driver");
-    return fail(ErrorCode::kUnavailable, "the NVIDIA driver is for CUDA " + version(driver) +
-                                             ", but this build needs " + version(runtime) +
-                                             ": update the driver");
+    return fail(insufficient_driver(driver, runtime));
   }
   if (status != cudaSuccess) return fail(error_of(status, "cannot be used"));
   return count;
@@ -129,12 +121,15 @@ class NvidiaQueue : public Queue {
     enter();
     cudaGraph_t graph = nullptr;
     cudaError_t status = cudaStreamEndCapture(stream_, &graph);
+    // What failed while it was recorded is this recording's error, not that of a later finish().
+    const bool complete = first_ == cudaSuccess;
+    if (!complete) status = std::exchange(first_, cudaSuccess);
     cudaGraphExec_t exec = nullptr;
     if (status == cudaSuccess) status = cudaGraphInstantiate(&exec, graph, 0);
     if (graph != nullptr) cudaGraphDestroy(graph);
     if (status != cudaSuccess) {
       cudaGetLastError();
-      return fail(error_of(status, "graph"));
+      return fail(error_of(status, complete ? "graph" : what_));
     }
     return std::make_unique<NvidiaRecording>(exec);
   }
@@ -185,27 +180,18 @@ Result<std::vector<DeviceInfo>> devices() {
   for (int i = 0; i < *count; ++i) {
     auto info = info_of(i);
     if (!info) return fail(info.error());
-    if (info->compute_major >= kLeastMajor) found.push_back(*info);
+    found.push_back(*info);
   }
-  if (found.empty())
-    return fail(ErrorCode::kUnavailable,
-                "no NVIDIA GPU of compute capability 8.0 or newer was found");
-  return found;
+  return usable_among(std::move(found));
 }
 
 Result<std::shared_ptr<Queue>> Queue::open(int ordinal) {
   const Result<int> count = device_count();
   if (!count) return fail(count.error());
-  if (ordinal < 0 || ordinal >= *count)
-    return fail(ErrorCode::kUnavailable, "there is no GPU " + std::to_string(ordinal) +
-                                             ", only 0 to " + std::to_string(*count - 1));
+  if (ordinal < 0 || ordinal >= *count) return fail(no_such_gpu(ordinal, *count));
   auto info = info_of(ordinal);
   if (!info) return fail(info.error());
-  if (info->compute_major < kLeastMajor)
-    return fail(ErrorCode::kUnavailable,
-                "GPU " + std::to_string(ordinal) + " (" + info->name + ") has compute capability " +
-                    std::to_string(info->compute_major) + "." +
-                    std::to_string(info->compute_minor) + ", but 8.0 or newer is needed");
+  if (auto able = check_capability(*info); !able) return fail(able.error());
   cudaStream_t stream = nullptr;
   cudaError_t status = cudaSetDevice(ordinal);
   if (status == cudaSuccess) status = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);

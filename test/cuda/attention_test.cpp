@@ -140,7 +140,7 @@ void check(const Device& device, const Problem& p) {
 
 }  // namespace
 
-TEST_CASE("attention of every kind, in every order") {
+TEST_CASE("attention of every kind, in every order", "[small]") {
   const auto device = test::device();
   if (!device) return;
   test::in_every_order([&] {
@@ -189,7 +189,7 @@ TEST_CASE("attention of every kind, in every order") {
   });
 }
 
-TEST_CASE("attention whose keys are divided among blocks") {
+TEST_CASE("attention whose keys are divided among blocks", "[small]") {
   const auto device = test::device();
   if (!device) return;
   check(*device, {.tokens = 1,

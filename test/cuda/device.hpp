@@ -8,6 +8,9 @@
 
 namespace kquant::test {
 
+/// Whether the CPU emulates devices, which takes long.
+bool emulated();
+
 /// Nothing where there is no GPU: the test has then said "SKIPPED:".
 std::optional<cuda::Device> device();
 /// One with wgmma (compute capability 9.0); likewise.

@@ -4,6 +4,10 @@
 
 namespace kquant::test {
 
+bool emulated() {
+  return true;
+}
+
 std::optional<cuda::Device> device() {
   return cuda::Device(cuda::emulated_queue(std::size_t{4} << 30));
 }

@@ -25,7 +25,8 @@ TEST_CASE("models of every architecture answer as the reference does") {
   }
 }
 
-TEST_CASE("decoding by recorded steps, batches and shared prefixes give what prefill gives") {
+TEST_CASE("decoding by recorded steps, batches and shared prefixes give what prefill gives",
+          "[small]") {
   // On how many devices; 0: on one, not divided.
   for (const auto& [gguf, devices] :
        {std::pair("llama3.gguf", 0), {"gemma3.gguf", 0}, {"llama3.gguf", 1}, {"gemma2.gguf", 2}})
@@ -68,7 +69,8 @@ TEST_CASE("decoding by recorded steps, batches and shared prefixes give what pre
     }
 }
 
-TEST_CASE("prompts long enough for warpgroups answer as the CPU does, and tokens after them") {
+TEST_CASE("prompts long enough for warpgroups answer as the CPU does, and tokens after them",
+          "[small]") {
   const auto device = test::hopper();
   if (!device) return;
   for (const char* gguf : {"llama3.gguf", "gemma3.gguf"}) {

@@ -77,7 +77,7 @@ TEMPLATE_TEST_CASE("quantizing has the CPU's bytes", "", Q2_K, Q3_K, Q4_K, Q5_K,
   check("zeros of both signs, and one outlier", x);
 }
 
-TEST_CASE("quantizing by pieces, rows apart, in every order") {
+TEST_CASE("quantizing by pieces, rows apart, in every order", "[small]") {
   const auto device = test::device();
   if (!device) return;
   constexpr std::size_t kManyRows = 11, kCols = 512, kStride = 530;

@@ -2,6 +2,10 @@
 
 namespace kquant::test {
 
+bool emulated() {
+  return false;
+}
+
 std::optional<cuda::Device> device() {
   auto device = cuda::Device::open();
   if (device) return std::move(*device);

@@ -66,7 +66,7 @@ std::vector<double> norm_of(std::span<const double> x, std::span<const float> we
 
 }  // namespace
 
-TEST_CASE("rows of any size become halves") {
+TEST_CASE("rows of any size become halves", "[small]") {
   const auto device = test::device();
   if (!device) return;
   for (const auto& [cols, order] : {std::pair(1, RowOrder::kRows),
@@ -106,7 +106,7 @@ TEST_CASE("in tiles every number has a place of its own, where wgmma looks for i
     }
 }
 
-TEST_CASE("norms, with and without what is added before, of all rows and of some") {
+TEST_CASE("norms, with and without what is added before, of all rows and of some", "[small]") {
   const auto device = test::device();
   if (!device) return;
   constexpr int kRows = 5, kCols = 333;
@@ -163,7 +163,7 @@ TEST_CASE("norms, with and without what is added before, of all rows and of some
   });
 }
 
-TEST_CASE("gated activations and soft caps") {
+TEST_CASE("gated activations and soft caps", "[small]") {
   const auto device = test::device();
   if (!device) return;
   constexpr int kRows = 3, kCols = 290;
@@ -192,7 +192,7 @@ TEST_CASE("gated activations and soft caps") {
     REQUIRE(std::fabs(double{capped[i]} - 3 * std::tanh(double{gate_up[i]} / 3)) < 1e-5);
 }
 
-TEST_CASE("heads are normed, rotated and stored") {
+TEST_CASE("heads are normed, rotated and stored", "[small]") {
   const auto device = test::device();
   if (!device) return;
   for (const bool neox : {false, true}) {

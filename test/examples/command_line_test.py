@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The kquant command line, as a user runs it, on the embedded model.
 
-Usage: command_line_test.py KQUANT EMBEDDED_MODEL_FOLDER
+Usage: command_line_test.py KQUANT EMBEDDED_MODEL_FOLDER [CommandLine.TEST]...
 """
 import json
 import os
@@ -205,12 +205,18 @@ class CommandLine(unittest.TestCase):
         self.refused("none.txt", "perplexity", MODEL, "-f", self.dir / "none.txt")
 
     def test_a_gpu_that_is_not_there_is_said_plainly(self):
-        out = self.dir / "by_gpu.gguf"
-        for command in (["run", MODEL, "-p", "Once", "-n", "2"], ["quantize", MODEL, out, "Q8_0"]):
-            done = run(*command, "--device", "cuda")
-            if done.returncode != 0:
-                self.assertRegex(done.stderr, rb"^kquant: (no GPU can be used: .*without CUDA.*|no NVIDIA GPU was found.*)\n$")
-                self.assertFalse(out.exists())
+        out = self.dir / "by_gpu"
+        for command in (["run", MODEL, "-p", "Once", "-n", "2"], ["perplexity", MODEL, "-f", TEXT, "--chunks", "1"],
+                        ["eval", MODEL, "--task", "cruxeval-o", "--data", FOLDER / "eval/cruxeval.jsonl", "--limit", "1", "-o", out],
+                        ["quantize", MODEL, out, "Q8_0"]):
+            for device in ("cuda", "cuda:all"):
+                with self.subTest(command[0], device=device):
+                    out.unlink(missing_ok=True)
+                    done = run(*command, "--device", device)
+                    if done.returncode != 0:
+                        self.assertRegex(done.stderr, rb"^kquant: (no GPU can be used: .*without CUDA.*|no NVIDIA GPU was found.*)\n$")
+                        self.assertEqual(done.stdout, b"")
+                        self.assertFalse(out.exists())
         for name in ("gpu", "cuda:", "cuda:x", "cuda:0,", "cuda:-1", "cuda:1,1", "cuda:all,0"):
             self.assertEqual(run("run", MODEL, "-p", "Once", "--device", name).returncode, 2, name)
         self.assertEqual(run("run", MODEL, "-p", "Once", "-n", "2", "--device", "cpu").returncode, 0)
@@ -261,4 +267,4 @@ class CommandLine(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1], verbosity=2)
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
