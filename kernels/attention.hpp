@@ -249,6 +249,7 @@ struct Attend {
   template <int R>
   KQ_INLINE void weigh(const std::byte* span, const std::byte* next_keys, std::size_t row,
                        std::size_t first, std::size_t end) const {
+    if (first >= end) return;
     const std::size_t vectors = padded / kLanes;
     const std::size_t next_bytes = row == 0 ? key_bytes / kKeyGroup : 0;
     std::size_t vector = 0;
