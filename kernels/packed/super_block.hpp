@@ -157,116 +157,96 @@ struct SuperBlockKernel {
       runs<kWay, kFetch>(codes_at, fetch, scales.scale, b, w, tile, starts, finish);
   }
 
-  /// step(i) for i < kSteps. A loop in a loop with many rows of X: were its body there kSteps
-  /// times, each would end with a branch of its own, all of which look alike to a processor that
-  /// predicts them by the branches before; at some addresses none was foreseen (half the speed, Zen
-  /// 5).
-  template <Way kWay, int kSteps>
-  KQ_INLINE static void for_each_step(const auto& step) {
-    if constexpr (kWay == Way::kOneRow)
-      unrolled<kSteps>([&]<int i>() __attribute__((always_inline)) { step(i); });
-    else
-#pragma GCC unroll 1
-      for (int i = 0; i < kSteps; ++i) step(i);
-  }
-  /// total of each row of X -> add(m, total, is_first), from the first step's to the last one's,
-  /// which is finished.
-  KQ_INLINE static void for_each_row(int step, int last, std::size_t w, Int* totals,
-                                     const auto& add, const auto& finish) {
-    if (step == 0)
-      for (std::size_t m = 0; m < w; ++m) totals[m] = add(m, Int{}, true);
-    else if (step < last)
-      for (std::size_t m = 0; m < w; ++m) totals[m] = add(m, totals[m], false);
-    else
-      for (std::size_t m = 0; m < w; ++m) finish(m, add(m, totals[m], false));
-  }
-
   /// The runs of a k-quant block, one after the other.
+  ///
+  /// Loops over rows of X have four bodies a round. The branch at their end is foreseen by the
+  /// branches before it, which are all alike; with a round for each row Zen 5 foresaw none at some
+  /// addresses, which halved the speed with 8 rows.
   template <Way kWay, Fetch kFetch>
-  KQ_INLINE static void runs(const std::uint8_t* codes_at, bool fetch, const auto& words,
+  KQ_INLINE static void runs(const std::uint8_t* codes_at, bool fetch, const auto& scales,
                              std::size_t b, std::size_t w, const Tile& tile,
                              const std::int32_t* starts, const auto& finish) {
     constexpr int kScales = kSubs<F> / 8, kVectors = kRunVectors / kScales;  // of a run; of a scale
-    using Scale = std::conditional_t<kWay == Way::kScaledCodes || Isa::kScalesInDot, Word, Int>;
-    Scale scales[kSubs<F>];
-    unrolled<kSubs<F>>([&]<int j>() __attribute__((always_inline)) {
-      if constexpr (kWay == Way::kScaledCodes)
-        scales[j] = repeated_scale<Isa, j>(words);
-      else if constexpr (Isa::kScalesInDot)
-        scales[j] = as_int16(repeated_scale<Isa, j>(words));
-      else
-        scales[j] = scale_of<Isa>(words, j);
-    });
     Int totals[kTileRows];
-    for_each_step<kWay, 8>([&](int g) __attribute__((always_inline)) {
-      const std::size_t run = b * 8 + static_cast<std::size_t>(g);
-      const std::uint8_t* run_at = codes_at + static_cast<std::size_t>(g) * Layout::kRunBytes;
+    unrolled<8>([&]<int g>() __attribute__((always_inline)) {
+      const std::uint8_t* run_at = codes_at + g * Layout::kRunBytes;
       Word codes[kRunVectors];
       unpack_run<F, Isa>(run_at, codes);
       if (fetch) prefetch<kFetch, Layout::kRunBytes>(run_at);
-      Scale scale[kScales];
+      [[maybe_unused]] Int scale[kScales];
+      [[maybe_unused]] Word scale16[kScales];
       unrolled<kScales>([&]<int i>() __attribute__((always_inline)) {
-        scale[i] = scales[g * kScales + i];
-        if constexpr (kWay == Way::kScaledCodes) premultiply<F>(codes + kVectors * i, scale[i]);
+        constexpr int j = g * kScales + i;
+        if constexpr (kWay == Way::kScaledCodes)
+          premultiply<F>(codes + kVectors * i, repeated_scale<Isa, j>(scales));
+        else if constexpr (Isa::kScalesInDot)
+          scale16[i] = as_int16(repeated_scale<Isa, j>(scales));
+        else
+          scale[i] = scale_of<Isa>(scales, j);
       });
-      const std::int8_t* a = tile.codes + run * w * 32;
-      const auto add = [&](std::size_t m, Int total, bool is_first) __attribute__((always_inline)) {
+      const std::int8_t* a = tile.codes + (b * 8 + g) * w * 32;
+#pragma GCC unroll 4
+      for (std::size_t m = 0; m < w; ++m, a += 32) {
+        Int total{};
+        if constexpr (g > 0) total = totals[m];
         if constexpr (kWay == Way::kScaledCodes) {
-          if (kStarts && is_first) total = Rows::all(starts[b * w + m]);
-          return Isa::template dot<255, 8>(total, codes, a + 32 * m);
+          if constexpr (g == 0 && kStarts) total = Rows::all(starts[b * w + m]);
+          total = Isa::template dot<255, 8>(total, codes, a);
         } else {
           unrolled<kScales>([&]<int i>() __attribute__((always_inline)) {
             const Word* part = codes + kVectors * i;
-            const std::int8_t* at = a + 32 * m + 4 * kVectors * i;
+            const std::int8_t* at = a + 4 * kVectors * i;
             if constexpr (Isa::kScalesInDot) {
-              total = Isa::template dot_scaled<kMaxCode, kVectors>(total, part, at, scale[i]);
+              total = Isa::template dot_scaled<kMaxCode, kVectors>(total, part, at, scale16[i]);
             } else {
-              const Int start = kStarts ? Rows::all(starts[(run * w + m) * kScales + i]) : Int{};
+              const Int start =
+                  kStarts ? Rows::all(starts[((b * 8 + g) * w + m) * kScales + i]) : Int{};
               total += Isa::template dot<kMaxCode, kVectors>(start, part, at) * scale[i];
             }
           });
-          return total;
         }
-      };
-      for_each_row(g, 7, w, totals, add, finish);
+        if constexpr (g < 7)
+          totals[m] = total;
+        else
+          finish(m, total);
+      }
     });
   }
 
   /// Two runs at a time: sums of 16 columns of the one and of the other in a lane meet two scales.
   template <Way kWay, Fetch kFetch>
-  KQ_INLINE static void pairs_of_runs(const std::uint8_t* codes_at, bool fetch, const auto& words,
+  KQ_INLINE static void pairs_of_runs(const std::uint8_t* codes_at, bool fetch, const auto& scales,
                                       std::size_t b, std::size_t w, const Tile& tile,
                                       const std::int32_t* starts, const auto& finish) {
-    Word scales[8];
-    unrolled<8>([&]<int i>()
-                    __attribute__((always_inline)) { scales[i] = scale_pair_of<Isa>(words, i); });
     Int totals[kTileRows];
-    for_each_step<kWay, 4>([&](int k) __attribute__((always_inline)) {
-      Word codes[2][kRunVectors];
+    unrolled<4>([&]<int k>() __attribute__((always_inline)) {
+      Word codes[2][kRunVectors], pair_scales[2];
       unrolled<2>([&]<int i>() __attribute__((always_inline)) {
-        const std::uint8_t* run_at =
-            codes_at + static_cast<std::size_t>(2 * k + i) * Layout::kRunBytes;
+        const std::uint8_t* run_at = codes_at + (2 * k + i) * Layout::kRunBytes;
         if constexpr (kWay == Way::kOneRow)
           unpack_in_place<F, Isa>(run_at, codes[i]);
         else
           unpack_run<F, Isa>(run_at, codes[i]);
         if (fetch) prefetch<kFetch, Layout::kRunBytes>(run_at);
+        pair_scales[i] = scale_pair_of<Isa>(scales, 2 * k + i);
       });
-      const Word pair_scales[2] = {scales[2 * k], scales[2 * k + 1]};
-      const std::size_t run = b * 8 + 2 * static_cast<std::size_t>(k);
-      const auto add = [&](std::size_t m, Int total, bool) __attribute__((always_inline)) {
-        Int sums[2][2];
+#pragma GCC unroll 4
+      for (std::size_t m = 0; m < w; ++m) {
+        Int total{}, sums[2][2];
+        if constexpr (k > 0) total = totals[m];
         unrolled<4>([&]<int i>() __attribute__((always_inline)) {
-          const std::size_t at = ((run + i / 2) * w + m) * 2 + i % 2;
+          const std::size_t at = ((b * 8 + 2 * k + i / 2) * w + m) * 2 + i % 2;
           sums[i / 2][i % 2] = sum_of_16<kWay>(codes[i / 2] + i % 2 * 4, tile.codes + at * 16,
                                                kStarts ? Rows::all(starts[at]) : Int{});
         });
         unrolled<2>([&]<int i>() __attribute__((always_inline)) {
           total = Isa::add_pairs(total, Isa::pair(sums[0][i], sums[1][i]), pair_scales[i]);
         });
-        return total;
-      };
-      for_each_row(k, 3, w, totals, add, finish);
+        if constexpr (k < 3)
+          totals[m] = total;
+        else
+          finish(m, total);
+      }
     });
   }
 
