@@ -159,9 +159,9 @@ struct SuperBlockKernel {
 
   /// The runs of a k-quant block, one after the other.
   ///
-  /// Loops over rows of X have four bodies a round. The branch at their end is foreseen by the
-  /// branches before it, which are all alike; with a round for each row Zen 5 foresaw none at some
-  /// addresses, which halved the speed with 8 rows.
+  /// Loops over rows of X have two bodies a round. The branch at their end is foreseen by the
+  /// branches before it, which are all alike; with a round for each row Zen 5 often foresaw none,
+  /// which halved the speed with 8 rows. With four bodies the odd rows cost more than that gains.
   template <Way kWay, Fetch kFetch>
   KQ_INLINE static void runs(const std::uint8_t* codes_at, bool fetch, const auto& scales,
                              std::size_t b, std::size_t w, const Tile& tile,
@@ -185,7 +185,7 @@ struct SuperBlockKernel {
           scale[i] = scale_of<Isa>(scales, j);
       });
       const std::int8_t* a = tile.codes + (b * 8 + g) * w * 32;
-#pragma GCC unroll 4
+#pragma GCC unroll 2
       for (std::size_t m = 0; m < w; ++m, a += 32) {
         Int total{};
         if constexpr (g > 0) total = totals[m];
@@ -230,7 +230,7 @@ struct SuperBlockKernel {
         if (fetch) prefetch<kFetch, Layout::kRunBytes>(run_at);
         pair_scales[i] = scale_pair_of<Isa>(scales, 2 * k + i);
       });
-#pragma GCC unroll 4
+#pragma GCC unroll 2
       for (std::size_t m = 0; m < w; ++m) {
         Int total{}, sums[2][2];
         if constexpr (k > 0) total = totals[m];
