@@ -1,6 +1,7 @@
 #pragma once
-// How the integer scales of k-quants meet codes or sums of products (packed/multiply.hpp says
-// when). Words are those of F::unpack_scale_words: four scales of each row.
+// How the integer scales of k-quants meet codes or sums of products
+// (packed/super_block.hpp says when). Words are those of F::unpack_scale_words: four scales of each
+// row.
 
 #include "kernels/packed/layout.hpp"
 
