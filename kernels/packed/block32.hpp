@@ -32,7 +32,7 @@ struct Block32Kernel {
     return kMostPanels == 2 && w >= kTwoPanelsFrom && left >= 2 ? 2 : 1;
   }
 
-  static constexpr std::size_t scratch_bytes(std::size_t cols, std::size_t tile) {
+  KQ_INLINE static constexpr std::size_t scratch_bytes(std::size_t cols, std::size_t tile) {
     return kStarts || F::kHasMin ? cols / 32 * tile * sizeof(float) : 0;
   }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernels/isa/lanes.hpp"
+#include "kquant/base/macros.hpp"
 
 namespace kquant::kernels {
 
@@ -32,7 +33,7 @@ KQ_INLINE void prefetch(const std::uint8_t* p) {
 
 /// With `rows` rows of X in registers of kLanes rows of W of kBits each.
 template <int kBits, int kLanes>
-constexpr Fetch fetch_of(std::size_t rows) {
+KQ_INLINE constexpr Fetch fetch_of(std::size_t rows) {
   return 32 * rows <= kBits * kLanes ? Fetch::kOnce : Fetch::kToL2;
 }
 

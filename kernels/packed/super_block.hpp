@@ -44,7 +44,7 @@ struct SuperBlockKernel {
     return w > 1 ? Way::kPairedSums : Way::kOneRow;
   }
 
-  static constexpr std::size_t scratch_bytes(std::size_t cols, std::size_t tile) {
+  KQ_INLINE static constexpr std::size_t scratch_bytes(std::size_t cols, std::size_t tile) {
     return kStarts ? cols / 16 * tile * sizeof(std::int32_t) : 0;
   }
 
