@@ -163,11 +163,12 @@ void measure_cublas(const std::shared_ptr<Queue>& queue, bench::Shape shape,
 }
 
 /// The same matrix several times in device memory.
-std::vector<std::unique_ptr<DeviceMatrix::State>> copies_of(const std::shared_ptr<Queue>& queue,
-                                                            TensorType type, bench::Shape shape) {
+using Copies = std::vector<std::unique_ptr<DeviceMatrix::State>>;
+
+Copies copies_of(const std::shared_ptr<Queue>& queue, TensorType type, bench::Shape shape) {
   const auto bytes = bench::make_weights(type, shape);
   const MatrixSlice all[] = {MatrixView{type, shape.rows, shape.cols, bytes.data()}};
-  std::vector<std::unique_ptr<DeviceMatrix::State>> copies;
+  Copies copies;
   copies.push_back(value_of(upload(queue, all)));
   const DeviceMatrix::State& first = *copies.front();
   for (std::size_t i = 1; i < bench::copies_of(first.weights.bytes()); ++i) {
@@ -186,8 +187,6 @@ std::vector<std::unique_ptr<DeviceMatrix::State>> copies_of(const std::shared_pt
   check(queue->finish());
   return copies;
 }
-
-using Copies = std::vector<std::unique_ptr<DeviceMatrix::State>>;
 
 void measure_dequantization(const std::shared_ptr<Queue>& queue, const Copies& copies,
                             Numbers numbers) {

@@ -25,7 +25,6 @@ struct Block32Kernel {
   using Layout = PackedLayout<F>;
   static constexpr bool kStarts = Layout::kOffset != 0 && !(F::kSigned && Isa::kCentersBytes);
   static_assert(!(kStarts && F::kHasMin));
-  static constexpr std::size_t kSliceBytes = 4 * Rows::kRows;
   static constexpr std::size_t kMostPanels = Isa::kSharesActivations && !F::kHasMin ? 2 : 1;
 
   KQ_INLINE static std::size_t panels_at_once(std::size_t w, std::size_t left) {
@@ -74,7 +73,7 @@ struct Block32Kernel {
     [[maybe_unused]] Float min[kPanels];
     unrolled<kPanels>([&]<int i>() __attribute__((always_inline)) {
       const std::uint8_t* panel = panels + i * panel_bytes;
-      const std::uint8_t* run_at = panel + Layout::codes_at(b) + slice * kSliceBytes;
+      const std::uint8_t* run_at = panel + Layout::codes_at(b) + slice * sizeof(Word);
       unpack_run<F, Isa>(run_at, codes[i]);
       if (slice == 0) {
         prefetch<kFetch, Layout::kRunBytes>(run_at);

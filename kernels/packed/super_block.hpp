@@ -28,12 +28,11 @@ struct SuperBlockKernel {
   using Layout = PackedLayout<F>;
   static constexpr int kMaxCode = Layout::kMaxCode, kOffset = Layout::kOffset;
   /// What the offset of codes takes away: a start for each sum, or for all sums of a block at once.
-  static constexpr bool kOffsetsAtEnd = kOffset != 0 && Isa::kScalesInDot && F::kSub == 16,
+  static constexpr bool kOffsetsAtEnd = kOffset != 0 && Isa::kScalesInDot,
                         kStarts = kOffset != 0 && !kOffsetsAtEnd;
   static_assert(!F::kSigned && (kOffset == 0 || F::kSub == 16));
   static constexpr bool kScalesCodes = Isa::kPremultiplies && kBytesAfterScale<F>,
                         kPairsSums = Isa::kPairsSums && kBytesAfterScale<F>;
-  static constexpr std::size_t kSliceBytes = 4 * Rows::kRows;
   static constexpr std::size_t kMostPanels = 1;
 
   KQ_INLINE static std::size_t panels_at_once(std::size_t, std::size_t) { return 1; }
@@ -101,14 +100,14 @@ struct SuperBlockKernel {
   KQ_INLINE static void block(const std::uint8_t* panel, std::size_t b, std::size_t slice,
                               const Tile& tile, const std::int32_t* starts, float* acc) {
     const std::size_t w = kWay == Way::kOneRow ? 1 : tile.width;
-    const std::uint8_t* codes_at = panel + Layout::codes_at(b) + slice * kSliceBytes;
+    const std::uint8_t* codes_at = panel + Layout::codes_at(b) + slice * sizeof(Word);
     constexpr std::size_t kHead = (Layout::kScaleWords + 1) * kVectorBytes;
     const bool fetch = slice == 0;
     if (fetch) prefetch<kFetch, kHead>(codes_at - kHead);
     Word words[Layout::kScaleWords];
     unrolled<static_cast<int>(Layout::kScaleWords)>([&]<int i>() __attribute__((always_inline)) {
       words[i] = Rows::template load<Word>(panel + Layout::scales_at(b) + i * kVectorBytes +
-                                           slice * kSliceBytes);
+                                           slice * sizeof(Word));
     });
     const auto scales = F::unpack_scale_words(words);
 
@@ -151,7 +150,7 @@ struct SuperBlockKernel {
       add(acc, m, slice, value, tile.scales[b * w + m]);
     };
 
-    if constexpr (kPairsSums && kWay != Way::kScaledCodes)
+    if constexpr (kWay == Way::kPairedSums || kWay == Way::kOneRow)
       pairs_of_runs<kWay, kFetch>(codes_at, fetch, scales.scale, b, w, tile, starts, finish);
     else
       runs<kWay, kFetch>(codes_at, fetch, scales.scale, b, w, tile, starts, finish);
