@@ -50,20 +50,18 @@ struct Block32Kernel {
   KQ_INLINE static void multiply(const std::uint8_t* panels, std::size_t panel_bytes,
                                  std::size_t n_panels, std::size_t n_blocks, const Tile& tile,
                                  const std::byte* scratch, float* acc) {
-    const Fetch fetch = n_panels == 2 ? Fetch::kSoon : fetch_of<F::kBits, Rows::kRows>(tile.width);
-    const auto multiply_by = [&]<int kPanels, Fetch kFetch>() __attribute__((always_inline)) {
-      if (fetch != kFetch) return;
+    const auto multiply_by = [&]<int kPanels>() __attribute__((always_inline)) {
+      if (n_panels != kPanels) return;
       for (std::size_t b = 0; b < n_blocks; ++b)
         for (std::size_t slice = 0; slice < kPanelRows / Rows::kRows; ++slice)
-          block<kPanels, kFetch>(panels, panel_bytes, b, slice, tile, scratch, acc);
+          block<kPanels>(panels, panel_bytes, b, slice, tile, scratch, acc);
     };
-    multiply_by.template operator()<1, Fetch::kOnce>();
-    multiply_by.template operator()<1, Fetch::kToL2>();
-    if constexpr (kMostPanels == 2) multiply_by.template operator()<2, Fetch::kSoon>();
+    multiply_by.template operator()<1>();
+    if constexpr (kMostPanels == 2) multiply_by.template operator()<2>();
   }
 
  private:
-  template <int kPanels, Fetch kFetch>
+  template <int kPanels>
   KQ_INLINE static void block(const std::uint8_t* panels, std::size_t panel_bytes, std::size_t b,
                               std::size_t slice, const Tile& tile, const std::byte* scratch,
                               float* acc) {
@@ -76,8 +74,8 @@ struct Block32Kernel {
       const std::uint8_t* run_at = panel + Layout::codes_at(b) + slice * sizeof(Word);
       unpack_run<F, Isa>(run_at, codes[i]);
       if (slice == 0) {
-        prefetch<kFetch, Layout::kRunBytes>(run_at);
-        if (b % Layout::kBlocksAHead == 0) prefetch<kFetch, kVectorBytes>(run_at - kVectorBytes);
+        prefetch<Layout::kRunBytes, kPanels>(run_at);
+        if (b % Layout::kBlocksAHead == 0) prefetch<kVectorBytes, kPanels>(run_at - kVectorBytes);
       }
       d[i] = Isa::row_halves(panel + Layout::d_at(b) + rows_at);
       if constexpr (F::kHasMin) min[i] = Isa::row_halves(panel + Layout::dmin_at(b) + rows_at);

@@ -76,34 +76,31 @@ struct SuperBlockKernel {
                                  float* acc) {
     const auto* starts = reinterpret_cast<const std::int32_t*>(scratch);
     const Way way = way_of(tile.width);
-    const Fetch fetch = fetch_of<F::kBits, Rows::kRows>(tile.width);
-    const auto multiply_by = [&]<Way kWay, Fetch kFetch>() __attribute__((always_inline)) {
-      if (way != kWay || fetch != kFetch) return;
+    const auto multiply_by = [&]<Way kWay>() __attribute__((always_inline)) {
+      if (way != kWay) return;
       for (std::size_t b = 0; b < n_blocks; ++b)
         for (std::size_t slice = 0; slice < kPanelRows / Rows::kRows; ++slice)
-          block<kWay, kFetch>(panel, b, slice, tile, starts, acc);
+          block<kWay>(panel, b, slice, tile, starts, acc);
     };
-    if constexpr (kScalesCodes) multiply_by.template operator()<Way::kScaledCodes, Fetch::kToL2>();
+    if constexpr (kScalesCodes) multiply_by.template operator()<Way::kScaledCodes>();
     if constexpr (kPairsSums) {
-      static_assert(fetch_of<F::kBits, Rows::kRows>(2) == Fetch::kToL2);
-      multiply_by.template operator()<Way::kPairedSums, Fetch::kToL2>();
-      multiply_by.template operator()<Way::kOneRow, Fetch::kOnce>();
+      multiply_by.template operator()<Way::kPairedSums>();
+      multiply_by.template operator()<Way::kOneRow>();
     } else {
-      multiply_by.template operator()<Way::kScaledSums, Fetch::kOnce>();
-      multiply_by.template operator()<Way::kScaledSums, Fetch::kToL2>();
+      multiply_by.template operator()<Way::kScaledSums>();
     }
   }
 
  private:
   /// One k-quant block, rows `slice` on, against all rows of X; acc[m] is theirs.
-  template <Way kWay, Fetch kFetch>
+  template <Way kWay>
   KQ_INLINE static void block(const std::uint8_t* panel, std::size_t b, std::size_t slice,
                               const Tile& tile, const std::int32_t* starts, float* acc) {
     const std::size_t w = kWay == Way::kOneRow ? 1 : tile.width;
     const std::uint8_t* codes_at = panel + Layout::codes_at(b) + slice * sizeof(Word);
     constexpr std::size_t kHead = (Layout::kScaleWords + 1) * kVectorBytes;
     const bool fetch = slice == 0;
-    if (fetch) prefetch<kFetch, kHead>(codes_at - kHead);
+    if (fetch) prefetch<kHead>(codes_at - kHead);
     Word words[Layout::kScaleWords];
     unrolled<static_cast<int>(Layout::kScaleWords)>([&]<int i>() __attribute__((always_inline)) {
       words[i] = Rows::template load<Word>(panel + Layout::scales_at(b) + i * kVectorBytes +
@@ -151,9 +148,9 @@ struct SuperBlockKernel {
     };
 
     if constexpr (kWay == Way::kPairedSums || kWay == Way::kOneRow)
-      pairs_of_runs<kWay, kFetch>(codes_at, fetch, scales.scale, b, w, tile, starts, finish);
+      pairs_of_runs<kWay>(codes_at, fetch, scales.scale, b, w, tile, starts, finish);
     else
-      runs<kWay, kFetch>(codes_at, fetch, scales.scale, b, w, tile, starts, finish);
+      runs<kWay>(codes_at, fetch, scales.scale, b, w, tile, starts, finish);
   }
 
   /// The runs of a k-quant block, one after the other.
@@ -161,7 +158,7 @@ struct SuperBlockKernel {
   /// Loops over rows of X have two bodies a round: with one, some builds are half as fast on Zen 5
   /// with 8 rows of X, probably for the branches at the end of eight loops (docs/performance.md).
   /// With four bodies the odd rows cost more than that gains.
-  template <Way kWay, Fetch kFetch>
+  template <Way kWay>
   KQ_INLINE static void runs(const std::uint8_t* codes_at, bool fetch, const auto& scales,
                              std::size_t b, std::size_t w, const Tile& tile,
                              const std::int32_t* starts, const auto& finish) {
@@ -171,7 +168,7 @@ struct SuperBlockKernel {
       const std::uint8_t* run_at = codes_at + g * Layout::kRunBytes;
       Word codes[kRunVectors];
       unpack_run<F, Isa>(run_at, codes);
-      if (fetch) prefetch<kFetch, Layout::kRunBytes>(run_at);
+      if (fetch) prefetch<Layout::kRunBytes>(run_at);
       [[maybe_unused]] Int scale[kScales];
       [[maybe_unused]] Word scale16[kScales];
       unrolled<kScales>([&]<int i>() __attribute__((always_inline)) {
@@ -184,7 +181,6 @@ struct SuperBlockKernel {
           scale[i] = scale_of<Isa>(scales, j);
       });
       const std::int8_t* a = tile.codes + (b * 8 + g) * w * 32;
-#pragma GCC unroll 2
       for (std::size_t m = 0; m < w; ++m, a += 32) {
         Int total{};
         if constexpr (g > 0) total = totals[m];
@@ -213,7 +209,7 @@ struct SuperBlockKernel {
   }
 
   /// Two runs at a time: sums of 16 columns of the one and of the other in a lane meet two scales.
-  template <Way kWay, Fetch kFetch>
+  template <Way kWay>
   KQ_INLINE static void pairs_of_runs(const std::uint8_t* codes_at, bool fetch, const auto& scales,
                                       std::size_t b, std::size_t w, const Tile& tile,
                                       const std::int32_t* starts, const auto& finish) {
@@ -226,10 +222,9 @@ struct SuperBlockKernel {
           unpack_in_place<F, Isa>(run_at, codes[i]);
         else
           unpack_run<F, Isa>(run_at, codes[i]);
-        if (fetch) prefetch<kFetch, Layout::kRunBytes>(run_at);
+        if (fetch) prefetch<Layout::kRunBytes>(run_at);
         pair_scales[i] = scale_pair_of<Isa>(scales, 2 * k + i);
       });
-#pragma GCC unroll 2
       for (std::size_t m = 0; m < w; ++m) {
         Int total{}, sums[2][2];
         if constexpr (k > 0) total = totals[m];
