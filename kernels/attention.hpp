@@ -132,14 +132,14 @@ struct Q8Kv {
   }
 };
 
-/// Bytes to come: of every `stride` of them `part` are asked for, at most two lines.
+/// Bytes to come, asked for in their order, `step` at a time: at most two lines.
 struct Ahead {
   const std::byte* at;
-  std::size_t stride, part;
+  std::size_t step;
   KQ_INLINE void ask(std::size_t i) const {
-    const std::byte* const p = at + i * stride;
-    __builtin_prefetch(p, 0, 2);
-    __builtin_prefetch(p + part / 2, 0, 2);
+    const std::byte* const p = at + i * step;
+    __builtin_prefetch(p, 0, 3);
+    __builtin_prefetch(p + step / 2, 0, 3);
   }
 };
 
@@ -211,8 +211,8 @@ struct Attend {
       const auto run = [&]<int V>() __attribute__((always_inline)) {
         for (; group + V <= end_group; group += V) {
           const std::size_t bytes = row == 0 ? kKeyGroup * value_bytes : 0;
-          const std::size_t part = V * bytes / tile.dim_k;
-          score<R, V>(row, keys + group * key_bytes, {their_values + group * bytes, part, part},
+          score<R, V>(row, keys + group * key_bytes,
+                      {their_values + group * bytes, V * bytes / tile.dim_k},
                       out + group * kKeyGroup);
         }
       };
@@ -222,27 +222,29 @@ struct Attend {
     });
   }
 
-  /// scores -> exp(scores - most), in place; 0 for keys outside first … end - 1 in their groups.
-  KQ_INLINE void exponentiate(float* row, std::size_t first, std::size_t end, float& most,
-                              float& sum) const {
+  /// The largest score of keys first … end - 1; -inf for the others in their groups.
+  KQ_INLINE float most_of(float* row, std::size_t first, std::size_t end) const {
     const std::size_t begin = first / kKeyGroup * kKeyGroup;
     const std::size_t stop = padded_to(end, kKeyGroup);
     const float kNothing = -__builtin_inff();
     if (tile.soft_cap > 0) kernels::soft_cap<Isa>(row + begin, stop - begin, tile.soft_cap);
     for (std::size_t i = begin; i < first; ++i) row[i] = kNothing;
     for (std::size_t i = end; i < stop; ++i) row[i] = kNothing;
-    Floats largest = Floats::all(kNothing);
-    for (std::size_t i = begin; i < stop; i += kLanes)
-      largest = larger(Isa::load(row + i), largest);
-    most = largest.most();
+    Floats most = Floats::all(kNothing);
+    for (std::size_t i = begin; i < stop; i += kLanes) most = larger(Isa::load(row + i), most);
+    return most.most();
+  }
+
+  /// scores -> exp(scores - most), in place, and their sum.
+  KQ_INLINE float exponentiate(float* row, std::size_t first, std::size_t end, float most) const {
     const Floats all_most = Floats::all(most);
-    Floats acc = Floats::all(0.0f);
-    for (std::size_t i = begin; i < stop; i += kLanes) {
-      const Floats e = exponential<Isa>(Isa::load(row + i) - all_most);
+    Floats sum = Floats::all(0.0f);
+    for (std::size_t i = first / kKeyGroup * kKeyGroup; i < end; i += kLanes) {
+      const Floats e = uncapped_exponential<Isa>(Isa::load(row + i) - all_most);
       e.store(row + i);
-      acc = acc + e;
+      sum = sum + e;
     }
-    sum = Isa::reduce_add(acc);
+    return Isa::reduce_add(sum);
   }
 
   /// values += p v, over keys first … end - 1 of the span.
@@ -251,7 +253,7 @@ struct Attend {
                        std::size_t first, std::size_t end) const {
     if (first >= end) return;
     const std::size_t vectors = padded / kLanes;
-    const std::size_t next_bytes = row == 0 ? key_bytes / kKeyGroup : 0;
+    const std::size_t next_bytes = row == 0 ? key_bytes * (kKeySpan / kKeyGroup) : 0;
     std::size_t vector = 0;
     const auto run = [&]<int V>() __attribute__((always_inline)) {
       for (; vector + V <= vectors; vector += V) {
@@ -263,8 +265,8 @@ struct Attend {
         });
         const float* p = scores + row * kKeySpan + first;
         const std::byte* value = span + first * value_bytes;
-        const Ahead ahead{next_keys + vector * next_bytes / vectors, next_bytes,
-                          V * next_bytes / vectors};
+        const Ahead ahead{next_keys + vector * next_bytes / vectors,
+                          V * next_bytes / vectors / kKeySpan};
         for (std::size_t key = first; key < end; ++key, ++p, value += value_bytes) {
           Floats v[V];
           ahead.ask(key);
@@ -311,12 +313,11 @@ struct Attend {
     float* const most = values + kQueryTile * padded;
     const AttentionState part{.values = values, .most = most, .sum = most + kQueryTile};
     for (std::size_t i = 0; i < tile.rows * padded; ++i) values[i] = 0.0f;
-    for (std::size_t r = 0; r < tile.rows; ++r) {
-      part.most[r] = -__builtin_inff();
-      part.sum[r] = 0.0f;
-      if (end[r] > 0)
-        exponentiate(scores + r * kKeySpan, first[r], end[r], part.most[r], part.sum[r]);
-    }
+    // First the largest of all rows: what one row waits for another does not.
+    for (std::size_t r = 0; r < tile.rows; ++r)
+      part.most[r] = most_of(scores + r * kKeySpan, first[r], end[r]);
+    for (std::size_t r = 0; r < tile.rows; ++r)
+      part.sum[r] = exponentiate(scores + r * kKeySpan, first[r], end[r], part.most[r]);
     for_rows([&]<int R>(std::size_t row) __attribute__((always_inline)) {
       // Keys that all of these rows see; those before and after them row by row.
       std::size_t from = first[row], to = end[row];

@@ -10,21 +10,22 @@
 
 namespace kquant::kernels {
 
-/// exp(x): 0 below -87.33 (no subnormal results), Inf above 88.37, NaN of NaN.
+inline constexpr float kMostExponent = 88.37f;
+
+/// exp(x) for x <= kMostExponent: 0 below -87.33 (no subnormal results), NaN of NaN.
 /// x = n ln 2 + r, |r| <= ln 2 / 2; coefficients of the polynomial in r: Cephes expf (S. Moshier).
 template <class Isa>
-KQ_INLINE typename Isa::Floats exponential(typename Isa::Floats x) {
+KQ_INLINE typename Isa::Floats uncapped_exponential(typename Isa::Floats x) {
   using Floats = typename Isa::Floats;
   const auto all = [](float c) __attribute__((always_inline)) {
     return Floats::all(c);
   };
-  constexpr float kLeast = -87.33f, kMost = 88.37f;
+  constexpr float kLeast = -87.33f;
   const Floats at_least = larger(x, all(kLeast));  // kLeast where x is NaN
-  const Floats clamped = where_greater(at_least, all(kMost), all(kMost), at_least);
-  const Floats biased = clamped * all(1.44269504088896341f) + all(kRoundMagic);
+  const Floats biased = at_least * all(1.44269504088896341f) + all(kRoundMagic);
   const Floats n = biased - all(kRoundMagic);
   // ln 2 in two parts; the first has so few bits that its product with n is exact.
-  const Floats r = (clamped - n * all(0.693359375f)) - n * all(-2.12194440e-4f);
+  const Floats r = (at_least - n * all(0.693359375f)) - n * all(-2.12194440e-4f);
   Floats p = all(1.9875691500e-4f);
   p = p * r + all(1.3981999507e-3f);
   p = p * r + all(8.3334519073e-3f);
@@ -32,9 +33,17 @@ KQ_INLINE typename Isa::Floats exponential(typename Isa::Floats x) {
   p = p * r + all(1.6666665459e-1f);
   p = p * r + all(5.0000001201e-1f);
   const Floats e = ((p * (r * r) + r) + all(1.0f)) * power_of_two(biased);
-  const Floats capped = where_greater(x, all(kMost), all(__builtin_inff()), e);
   const Floats nothing = where_greater(all(kLeast + 0.01f), x, all(0.0f), x);  // x: NaN
-  return where_greater(x, all(kLeast), capped, nothing);
+  return where_greater(x, all(kLeast), e, nothing);
+}
+
+/// The same for any x: Inf above kMostExponent.
+template <class Isa>
+KQ_INLINE typename Isa::Floats exponential(typename Isa::Floats x) {
+  using Floats = typename Isa::Floats;
+  const Floats most = Floats::all(kMostExponent);
+  const Floats e = uncapped_exponential<Isa>(where_greater(x, most, most, x));
+  return where_greater(x, most, Floats::all(__builtin_inff()), e);
 }
 
 /// tanh(x): an odd polynomial (Cephes tanhf) below 0.625, 1 - 2 / (exp(2x) + 1) above.
@@ -134,12 +143,12 @@ void softmax(float* x, std::size_t n) noexcept {
   Floats acc = Floats::all(0.0f);
   i = 0;
   for (; i + kLanes <= n; i += kLanes) {
-    const Floats e = exponential<Isa>(Isa::load(x + i) - maximum);
+    const Floats e = uncapped_exponential<Isa>(Isa::load(x + i) - maximum);
     e.store(x + i);
     acc = acc + e;
   }
   if (i < n) {
-    const Floats e = exponential<Isa>(Floats::load(x + i, n - i, kNothing) - maximum);
+    const Floats e = uncapped_exponential<Isa>(Floats::load(x + i, n - i, kNothing) - maximum);
     e.store(x + i, n - i);
     acc = acc + e;
   }
