@@ -17,8 +17,8 @@ namespace kquant::kernels {
 
 inline constexpr std::size_t kPrefetchAhead = 9728;
 
-/// Of one of kStreams streams of codes that are read side by side: the kBytes that are as far after p
-/// as leaves kPrefetchAhead bytes of all of them on their way.
+/// What comes kPrefetchAhead after p, of a stream whose kBytes at p are read now; of kStreams side
+/// by side, nearer in proportion: as many bytes in all are on their way.
 template <std::size_t kBytes, int kStreams = 1>
 KQ_INLINE void prefetch(const std::uint8_t* p) {
   unrolled<static_cast<int>(kBytes / 64)>([&]<int kLine>() __attribute__((always_inline)) {
