@@ -16,42 +16,93 @@
 
 namespace kquant::kernels {
 
-template <class Isa>
-KQ_INLINE float largest(typename Isa::Floats a) {
+/// 256 columns of a row of X.
+struct QuantizedColumns {
+  float scales[kLanes];       ///< one a group, in their order
+  std::int16_t sums[kLanes];  ///< of 16 codes each
+};
+
+/// `place(run)` says where the codes of 32 columns go; kFlip is added to them.
+///
+/// Nothing here is taken across the lanes of one vector: of groups' largest values and of sums
+/// each step joins neighbouring lanes of two vectors, until there is one whose lanes are results.
+template <class Isa, int kGroup, std::uint8_t kFlip, class Place>
+KQ_INLINE QuantizedColumns quantize_columns(const float* x, const Place& place) {
+  using Floats = typename Isa::Floats;
+  constexpr int kGroups = kSuper / kGroup, kParts = kSuper / kLanes, kInGroup = kGroup / kLanes;
+  const Floats zero = Floats::all(0.0f);
+  Floats most[kParts];
+  const auto measure = [&]() __attribute__((always_inline)) {
+    Floats probe = zero;
+    unrolled<kParts>([&]<int i>() __attribute__((always_inline)) {
+      most[i] = magnitude(Isa::load(x + kLanes * i));
+      probe = probe + most[i] * zero;  // NaN once anything is not finite
+    });
+    return Isa::reduce_add(probe) == 0.0f;
+  };
+  float finite[kSuper];
+  bool bad[kGroups] = {};
+  if (!measure()) [[unlikely]] {
+    for (int g = 0; g < kGroups; ++g) {
+      for (int i = g * kGroup; i < (g + 1) * kGroup; ++i) bad[g] |= x[i] - x[i] != 0.0f;
+      for (int i = g * kGroup; i < (g + 1) * kGroup; ++i) finite[i] = bad[g] ? 0.0f : x[i];
+    }
+    x = finite;
+    measure();
+  }
+
+  // Lane g becomes group g's: the vectors of a group first, then neighbouring lanes.
+  for (int n = kInGroup / 2; n > 0; n /= 2)
+    for (int g = 0; g < kGroups; ++g)
+      for (int i = g * kInGroup; i < g * kInGroup + n; ++i) most[i] = larger(most[i], most[i + n]);
+  for (int g = 0; g < kGroups; ++g) most[g] = most[g * kInGroup];
+  for (int n = kGroups, width = kLanes; width > 1; width /= 2) {
+    const int half = n > 1 ? n / 2 : 1;
+    for (int i = 0; i < half; ++i) {
+      const Floats a = most[2 * i % n], b = most[(2 * i + 1) % n];
+      most[i] = larger(a.template every_second<0>(b), a.template every_second<1>(b));
+    }
+    n = half;
+  }
+  Floats scale = most[0] / Floats::all(127.0f);
+  scale = where_greater(Floats::all(FLT_MIN), scale, zero, scale);
+  float inverse[kLanes];
+  where_greater(scale, zero, Floats::all(1.0f) / scale, zero).store(inverse);
+
+  const Floats magic = Floats::all(kRoundMagic);
+  Floats sums[kParts];
+  unrolled<kParts>([&]<int i>() __attribute__((always_inline)) {
+    const Floats factor = Floats::all(inverse[i / kInGroup]);
+    sums[i] = (Isa::load(x + kLanes * i) * factor + magic) - magic;
+    Isa::store_codes(kFlip != 0 ? sums[i] + Floats::all(kFlip) : sums[i],
+                     place(i / 2) + i % 2 * kLanes);
+  });
+  unrolled<4>([&]<int kLevel>() __attribute__((always_inline)) {
+    unrolled<(kParts >> kLevel) / 2>([&]<int i>() __attribute__((always_inline)) {
+      const Floats a = sums[2 * i], b = sums[2 * i + 1];
+      sums[i] = a.template every_second<0>(b) + a.template every_second<1>(b);
+    });
+  });
+
+  QuantizedColumns out;
+  scale.store(out.scales);
+  for (int g = 0; g < kGroups; ++g)
+    if (bad[g]) out.scales[g] = __builtin_nanf("");
   float lanes[kLanes];
-  a.store(lanes);
-  float most = lanes[0];
-  for (int i = 1; i < kLanes; ++i) most = lanes[i] > most ? lanes[i] : most;
-  return most;
+  sums[0].store(lanes);
+  for (int i = 0; i < kLanes; ++i)
+    out.sums[i] = static_cast<std::int16_t>(static_cast<int>(lanes[i]));
+  return out;
 }
 
-/// One group; returns its scale. `sums` gets the sum of each 16 codes.
-template <class Isa, int kGroup, std::uint8_t kFlip>
-KQ_INLINE float quantize_group(const float* x, std::uint8_t* codes, std::int16_t* sums) {
-  using Floats = typename Isa::Floats;
-  constexpr int kParts = kGroup / kLanes;
-  Floats most = Floats::all(0.0f), probe = Floats::all(0.0f);
-  for (int i = 0; i < kParts; ++i) {
-    const Floats v = Isa::load(x + kLanes * i);
-    most = larger(magnitude(v), most);
-    probe = probe + v * Floats::all(0.0f);  // NaN once anything is not finite
-  }
-  float scale = largest<Isa>(most) / 127.0f;
-  const bool finite = Isa::reduce_add(probe) == 0.0f;
-  if (!finite || !(scale >= FLT_MIN)) {
-    for (int i = 0; i < kGroup; ++i) codes[i] = kFlip;
-    for (int i = 0; i < kParts; ++i) sums[i] = 0;
-    return finite ? 0.0f : __builtin_nanf("");
-  }
-  const Floats inverse = Floats::all(1.0f / scale), magic = Floats::all(kRoundMagic);
-  for (int i = 0; i < kParts; ++i) {
-    const Floats code = (Isa::load(x + kLanes * i) * inverse + magic) - magic;
-    Isa::store_codes(code, codes + kLanes * i);
-    sums[i] = static_cast<std::int16_t>(static_cast<int>(Isa::reduce_add(code)));
-  }
-  if constexpr (kFlip != 0)
-    for (int i = 0; i < kGroup; ++i) codes[i] = static_cast<std::uint8_t>(codes[i] ^ kFlip);
-  return scale;
+/// The same of columns [at, at + 256) of a row of `cols`; zeros follow the last.
+template <class Isa, int kGroup, std::uint8_t kFlip, class Place>
+KQ_INLINE QuantizedColumns quantize_columns(const float* row, std::size_t at, std::size_t cols,
+                                            const Place& place) {
+  if (cols - at >= kSuper) return quantize_columns<Isa, kGroup, kFlip>(row + at, place);
+  float padded[kSuper] = {};
+  __builtin_memcpy(padded, row + at, (cols - at) * sizeof(float));
+  return quantize_columns<Isa, kGroup, kFlip>(padded, place);
 }
 
 /// Precondition: cols is a multiple of kGroup; out.padded of 256.
@@ -60,27 +111,24 @@ void quantize_activations(const float* x, std::size_t x_stride, std::size_t cols
                           std::size_t count, const Activations& out) noexcept {
   constexpr bool kPer32 = kGroup == 32;
   constexpr std::uint8_t kFlip = kPer32 ? Isa::kActivationFlip : 0;
-  const std::size_t n_groups = cols / kGroup, n_padded = out.padded / kGroup;
-  for (std::size_t m = first; m < first + count; ++m) {
-    std::uint8_t* codes = out.codes + m * out.padded;
-    float* scales = out.scales + m * n_padded;
-    for (std::size_t g = 0; g < n_groups; ++g) {
-      const float* group = x + m * x_stride + g * kGroup;
+  for (std::size_t m = first; m < first + count; ++m)
+    for (std::size_t at = 0; at < out.padded; at += kSuper) {
+      const std::size_t column = m * out.padded + at;
+      const QuantizedColumns q = quantize_columns<Isa, kGroup, kFlip>(
+          x + m * x_stride, at, cols, [&](int run) __attribute__((always_inline)) {
+            return out.codes + column + 32 * run;
+          });
       if constexpr (kPer32) {
-        std::int16_t sums[2];
-        scales[g] = quantize_group<Isa, kGroup, kFlip>(group, codes + g * kGroup, sums);
-        out.scaled_sums[m * n_padded + g] = scales[g] * static_cast<float>(sums[0] + sums[1]);
+        for (std::size_t g = 0; g < kSuper / 32; ++g) {
+          out.scales[column / 32 + g] = q.scales[g];
+          out.scaled_sums[column / 32 + g] =
+              q.scales[g] * static_cast<float>(q.sums[2 * g] + q.sums[2 * g + 1]);
+        }
       } else {
-        scales[g] = quantize_group<Isa, kGroup, kFlip>(group, codes + g * kGroup,
-                                                       out.sums16 + m * (out.padded / 16) + g * 16);
+        out.scales[column / kSuper] = q.scales[0];
+        __builtin_memcpy(out.sums16 + column / 16, q.sums, sizeof q.sums);
       }
     }
-    if constexpr (kPer32) {
-      for (std::size_t g = n_groups; g < n_padded; ++g) scales[g] = 0.0f;
-      for (std::size_t g = n_groups; g < n_padded; ++g) out.scaled_sums[m * n_padded + g] = 0.0f;
-      for (std::size_t i = cols; i < out.padded; ++i) codes[i] = kFlip;
-    }
-  }
 }
 
 }  // namespace kquant::kernels

@@ -109,17 +109,27 @@ struct Lanes {
   KQ_INLINE friend Lanes where_greater(Lanes a, Lanes b, Lanes x, Lanes y) {
     Lanes r;
     for (int i = 0; i < kUnits; ++i) {
-      if constexpr (kScalar)
+      if constexpr (kScalar) {
         r.v[i] = a.v[i] > b.v[i] ? x.v[i] : y.v[i];
-      else
-        r.v[i] = xsimd::select(a.v[i] > b.v[i], x.v[i], y.v[i]);
+      } else {
+        // The compiler's own: it knows which of these are one instruction.
+        using Vector = typename Unit::register_type;
+        r.v[i] = Unit(Vector(a.v[i]) > Vector(b.v[i]) ? Vector(x.v[i]) : Vector(y.v[i]));
+      }
     }
     return r;
   }
   /// a > b ? a : b
   KQ_INLINE friend Lanes larger(Lanes a, Lanes b) { return where_greater(a, b, a, b); }
   KQ_INLINE friend Lanes magnitude(Lanes a) {
-    return where_greater(a, all(0.0f), a, all(0.0f) - a);
+    Lanes r;
+    for (int i = 0; i < kUnits; ++i) {
+      if constexpr (kScalar)
+        r.v[i] = __builtin_fabsf(a.v[i]);
+      else
+        r.v[i] = xsimd::abs(a.v[i]);
+    }
+    return r;
   }
 
   /// Lanes 1, 0, 3, 2, …
@@ -133,19 +143,35 @@ struct Lanes {
     return r;
   }
 
+  /// Lanes kFirst, kFirst + 2, … of these, and then of b.
+  template <int kFirst>
+  KQ_INLINE Lanes every_second(const Lanes& b) const {
+    Lanes r;
+    for (int i = 0; i < kUnits; ++i) {
+      if constexpr (kUnits == 1) {
+        r.v[i] = alternating<kFirst>(v[0], b.v[0], std::make_integer_sequence<int, kUnit>{});
+      } else {
+        const Unit* const two = 2 * i < kUnits ? v + 2 * i : b.v + (2 * i - kUnits);
+        if constexpr (kScalar)
+          r.v[i] = two[kFirst];
+        else
+          r.v[i] = alternating<kFirst>(two[0], two[1], std::make_integer_sequence<int, kUnit>{});
+      }
+    }
+    return r;
+  }
+
   KQ_INLINE float first() const {
     float lanes[kLanes];
     store(lanes);
     return lanes[0];
   }
-  /// The largest lane, NaN left out where others are left.
+  /// The largest lane; no lane is NaN.
   KQ_INLINE float most() const {
-    float lanes[kLanes];
-    store(lanes);
-    for (int width = kLanes / 2; width > 0; width /= 2)
-      for (int i = 0; i < width; ++i)
-        lanes[i] = lanes[i] > lanes[i + width] ? lanes[i] : lanes[i + width];
-    return lanes[0];
+    Lanes a = *this;
+    for (int width = kLanes; width > 1; width /= 2)
+      a = larger(a.template every_second<0>(a), a.template every_second<1>(a));
+    return a.first();
   }
 
   /// 2^n, where the lanes are n + 1.5 * 2^23 and -127 < n < 128: n then lies in the low bits of
@@ -167,6 +193,13 @@ struct Lanes {
   }
 
  private:
+  template <int kFirst, int... kIndex>
+  KQ_INLINE static Unit alternating(Unit a, Unit b, std::integer_sequence<int, kIndex...>) {
+    const auto low = Values(typename Unit::register_type(a));
+    const auto high = Values(typename Unit::register_type(b));
+    return Unit(
+        typename Unit::register_type(__builtin_shufflevector(low, high, (2 * kIndex + kFirst)...)));
+  }
   template <int... kIndex>
   KQ_INLINE static Unit swapped(Unit a, std::integer_sequence<int, kIndex...>) {
     const auto values = Values(typename Unit::register_type(a));

@@ -30,37 +30,70 @@ struct Tile {
   }
 };
 
-/// Place of sum j in an array of pairs.
+/// Where in an array of pairs sum j is, and which sum is at place j.
 KQ_INLINE constexpr int pair_place(int j) {
   return (j & ~3) | ((j & 1) << 1) | ((j >> 1) & 1);
+}
+
+/// Sums of 16 codes, as pairs; and then of 32.
+template <int... kAt16, int... kAt32>
+KQ_INLINE void store_sums(const std::int16_t (&sums16)[16], std::int16_t* to,
+                          std::integer_sequence<int, kAt16...>,
+                          std::integer_sequence<int, kAt32...>) {
+  using Sums = typename VectorOf<std::int16_t, 16>::Type;
+  Sums sums;
+  __builtin_memcpy(&sums, sums16, sizeof sums);
+  const Sums pairs = __builtin_shufflevector(sums, sums, pair_place(kAt16)...);
+  const auto sums32 = __builtin_shufflevector(sums, sums, 2 * pair_place(kAt32)...) +
+                      __builtin_shufflevector(sums, sums, 2 * pair_place(kAt32) + 1 ...);
+  __builtin_memcpy(to, &pairs, sizeof pairs);
+  __builtin_memcpy(to + 16, &sums32, sizeof sums32);
+}
+
+/// Rows [first, first + count) of X, which are of one tile, to their places in it. Runs of a row
+/// lie far apart, and those of neighbouring rows side by side: so the row is the inner loop.
+template <class Isa, int kGroup>
+KQ_INLINE void fill_tile(const float* x, std::size_t x_stride, std::size_t first, std::size_t count,
+                         std::size_t cols, const Tile& tile) {
+  auto* codes = reinterpret_cast<std::uint8_t*>(const_cast<std::int8_t*>(tile.codes));
+  auto* scales = const_cast<float*>(tile.scales);
+  auto* sums = const_cast<std::int16_t*>(tile.sums);
+  const std::size_t w = tile.width;
+  for (std::size_t at = 0; at < cols; at += kSuper) {
+    const std::size_t first_run = at / 32, n_runs = (cols - at) / 32;
+    for (std::size_t m = first; m < first + count; ++m) {
+      const std::size_t row = m - tile.first;
+      std::uint8_t of_padding[32];
+      const QuantizedColumns q = quantize_columns<Isa, kGroup, 0>(
+          x + m * x_stride, at, cols, [&](int run) __attribute__((always_inline)) {
+            const auto i = static_cast<std::size_t>(run);
+            return i < n_runs ? codes + ((first_run + i) * w + row) * 32 : of_padding;
+          });
+      if constexpr (kGroup == 256) {
+        const std::size_t i = at / kSuper * w + row;
+        scales[i] = q.scales[0];
+        store_sums(q.sums, sums + i * kSumsPerSuper, std::make_integer_sequence<int, 16>{},
+                   std::make_integer_sequence<int, 8>{});
+      } else {
+        for (std::size_t g = 0; g < 8 && g < n_runs; ++g) {
+          const std::size_t i = (first_run + g) * w + row;
+          scales[i] = q.scales[g];
+          sums[i] = static_cast<std::int16_t>(q.sums[2 * g] + q.sums[2 * g + 1]);
+        }
+      }
+    }
+  }
 }
 
 template <class Isa, int kGroup>
 void tile_activations(const float* x, std::size_t x_stride, std::size_t first, std::size_t count,
                       const TiledActivations& out) noexcept {
-  for (std::size_t m = first; m < first + count; ++m) {
-    const Tile tile = Tile::of<kGroup>(out, m - m % out.tile);
-    const std::size_t at = m - tile.first, w = tile.width;
-    auto* codes = const_cast<std::int8_t*>(tile.codes);
-    auto* scales = const_cast<float*>(tile.scales);
-    auto* sums = const_cast<std::int16_t*>(tile.sums);
-    for (std::size_t g = 0; g < out.cols / kGroup; ++g) {
-      alignas(64) std::uint8_t group[kGroup];
-      std::int16_t sums16[kGroup / 16];
-      scales[g * w + at] =
-          quantize_group<Isa, kGroup, 0>(x + m * x_stride + g * kGroup, group, sums16);
-      constexpr std::size_t kRunsInGroup = kGroup / 32;
-      for (std::size_t run = 0; run < kRunsInGroup; ++run)
-        __builtin_memcpy(codes + ((g * kRunsInGroup + run) * w + at) * 32, group + 32 * run, 32);
-      if constexpr (kGroup == 256) {
-        std::int16_t* to = sums + (g * w + at) * kSumsPerSuper;
-        for (int j = 0; j < 16; ++j) to[pair_place(j)] = sums16[j];
-        for (int j = 0; j < 8; ++j)
-          to[16 + pair_place(j)] = static_cast<std::int16_t>(sums16[2 * j] + sums16[2 * j + 1]);
-      } else {
-        sums[g * w + at] = static_cast<std::int16_t>(sums16[0] + sums16[1]);
-      }
-    }
+  for (const std::size_t end = first + count; first < end;) {
+    const Tile tile = Tile::of<kGroup>(out, first - first % out.tile);
+    const std::size_t tile_end = tile.first + tile.width;
+    const std::size_t n = (end < tile_end ? end : tile_end) - first;
+    fill_tile<Isa, kGroup>(x, x_stride, first, n, out.cols, tile);
+    first += n;
   }
 }
 
