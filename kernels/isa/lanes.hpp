@@ -166,7 +166,7 @@ struct Lanes {
     store(lanes);
     return lanes[0];
   }
-  /// The largest lane; no lane is NaN.
+  /// The largest lane. NaN may hide it, on every ISA the same.
   KQ_INLINE float most() const {
     Lanes a = *this;
     for (int width = kLanes; width > 1; width /= 2)
