@@ -134,21 +134,17 @@ KQ_INLINE void unpack_in_place(const std::uint8_t* p,
   });
 }
 
-/// Four columns of 16 rows, and one run of them.
-using PanelWord = VectorOf<std::uint32_t, kPanelRows>::Type;
-static_assert(sizeof(PanelWord) == kVectorBytes);
-
-/// unpack_run's inverse.
-template <class F>
-KQ_INLINE void pack_run(const PanelWord (&codes)[kRunVectors], std::uint8_t* p) {
+/// unpack_run's inverse. A Word is four columns of some rows.
+template <class F, class Word>
+KQ_INLINE void pack_run(const Word (&codes)[kRunVectors], std::uint8_t* p) {
   using Layout = PackedLayout<F>;
   constexpr int kLow = Layout::kLowBits, kHigh = Layout::kHighBits;
   constexpr std::uint32_t kLowMask = 0x01010101u * ((1u << kLow) - 1u);
-  const auto put = [&](int vector, const PanelWord& plane) __attribute__((always_inline)) {
+  const auto put = [&](int vector, const Word& plane) __attribute__((always_inline)) {
     __builtin_memcpy(p + static_cast<std::size_t>(vector) * kVectorBytes, &plane, sizeof plane);
   };
   unrolled<kLow>([&]<int v>() __attribute__((always_inline)) {
-    PanelWord plane = codes[v] & kLowMask;
+    Word plane = codes[v] & kLowMask;
     unrolled<kRunVectors / kLow - 1>([&]<int i>() __attribute__((always_inline)) {
       constexpr int kUp = kLow * (i + 1);
       plane |= (codes[v + kUp] & kLowMask) << kUp;
@@ -158,7 +154,7 @@ KQ_INLINE void pack_run(const PanelWord (&codes)[kRunVectors], std::uint8_t* p) 
   if constexpr (kHigh > 0) {
     constexpr std::uint32_t kHighMask = 0x01010101u * ((1u << kHigh) - 1u);
     unrolled<kHigh>([&]<int v>() __attribute__((always_inline)) {
-      PanelWord plane{};
+      Word plane{};
       unrolled<kRunVectors / kHigh>([&]<int i>() __attribute__((always_inline)) {
         plane |= ((codes[v + kHigh * i] >> kLow) & kHighMask) << (kHigh * i);
       });

@@ -15,7 +15,12 @@ KQ_INLINE void unpack_super(const std::uint8_t* super, std::uint8_t* codes) {
   unrolled<kChunks>([&]<int kChunk>() __attribute__((always_inline)) {
     const auto bytes = stored_codes<F, Isa, kChunk>(super);
     static_assert(sizeof bytes == 64);
-    __builtin_memcpy(codes + 64 * kChunk, &bytes, 64);
+    std::uint8_t* const to = codes + 64 * kChunk;
+    if constexpr (requires { bytes.v[0]; })  // register by register: all at once go by 16 bytes
+      for (std::size_t at = 0; at < 64; at += sizeof bytes.v[0])
+        __builtin_memcpy(to + at, &bytes.v[at / sizeof bytes.v[0]], sizeof bytes.v[0]);
+    else
+      __builtin_memcpy(to, &bytes, 64);
   });
   if constexpr (F::kSigned)
     for (int i = 0; i < kSuper; ++i) codes[i] = static_cast<std::uint8_t>(codes[i] ^ 0x80);
@@ -50,29 +55,41 @@ KQ_INLINE void turn_squares(Row& upper, Row& lower, std::integer_sequence<int, k
   upper = turned;
 }
 
-/// 32 columns of 16 rows -> eight vectors of four columns each: two matrices of 8 x 8 times four
+template <class Row, class Word, int... kLane>
+KQ_INLINE void join(const Row& low, const Row& high, Word& word,
+                    std::integer_sequence<int, kLane...>) {
+  word = __builtin_shufflevector(low, high, kLane...);
+}
+
+/// 32 columns of 8 or 16 rows -> eight vectors of four columns each: matrices of 8 x 8 times four
 /// bytes, turned over in halves, quarters and eighths.
-KQ_INLINE void turn(const std::uint8_t (&codes)[kPanelRows][kSuper], std::size_t first_col,
-                    PanelWord (&words)[kRunVectors]) {
+template <int kRows>
+KQ_INLINE void turn(const std::uint8_t (*codes)[kSuper], std::size_t first_col,
+                    typename VectorOf<std::uint32_t, kRows>::Type (&words)[kRunVectors]) {
   constexpr int kSide = kRunVectors;
   using Row = VectorOf<std::uint32_t, kSide>::Type;
-  for (std::size_t half = 0; half < kPanelRows / kSide; ++half) {
-    Row rows[kSide];
-    for (std::size_t r = 0; r < kSide; ++r)
-      __builtin_memcpy(&rows[r], codes[half * kSide + r] + first_col, sizeof(Row));
-    const auto turn_all = [&]<int kPart>() __attribute__((always_inline)) {
-      unrolled<kSide>([&]<int r>() __attribute__((always_inline)) {
-        if constexpr ((r & kPart) == 0)
-          turn_squares<kPart>(rows[r], rows[r + kPart], std::make_integer_sequence<int, kSide>{});
-      });
-    };
-    turn_all.template operator()<4>();
-    turn_all.template operator()<2>();
-    turn_all.template operator()<1>();
-    for (std::size_t t = 0; t < kSide; ++t)
-      __builtin_memcpy(reinterpret_cast<std::byte*>(&words[t]) + half * sizeof(Row), &rows[t],
-                       sizeof(Row));
-  }
+  Row rows[kRows];
+  // Registers one by one: gcc copies arrays by 16 bytes, which no load of 32 can be forwarded from.
+  unrolled<kRows>([&]<int r>() __attribute__((always_inline)) {
+    Row row;
+    __builtin_memcpy(&row, codes[r] + first_col, sizeof row);
+    rows[r] = row;
+  });
+  const auto turn_all = [&]<int kPart>() __attribute__((always_inline)) {
+    unrolled<kRows>([&]<int r>() __attribute__((always_inline)) {
+      if constexpr ((r & kPart) == 0)
+        turn_squares<kPart>(rows[r], rows[r + kPart], std::make_integer_sequence<int, kSide>{});
+    });
+  };
+  turn_all.template operator()<4>();
+  turn_all.template operator()<2>();
+  turn_all.template operator()<1>();
+  unrolled<kSide>([&]<int t>() __attribute__((always_inline)) {
+    if constexpr (kRows == kSide)
+      words[t] = rows[t];
+    else
+      join(rows[t], rows[kSide + t], words[t], std::make_integer_sequence<int, kRows>{});
+  });
 }
 
 /// Packs `count` <= 16 rows; the rest of the panel becomes zeros.
@@ -110,12 +127,14 @@ void pack_panel(const std::byte* rows, std::size_t row_bytes, std::size_t count,
         pack_factors<F>(block, first + b, row, panel);
       }
     }
-    for (std::size_t run = 0; run < n * Layout::kRunsInBlock; ++run) {
-      PanelWord words[kRunVectors];
-      turn(codes, 32 * run, words);
-      pack_run<F>(words, panel + Layout::codes_at(first + run / Layout::kRunsInBlock) +
-                             run % Layout::kRunsInBlock * Layout::kRunBytes);
-    }
+    constexpr int kRows = Isa::Rows::kRows == 16 ? 16 : 8;
+    for (std::size_t run = 0; run < n * Layout::kRunsInBlock; ++run)
+      for (std::size_t row = 0; row < kPanelRows; row += kRows) {
+        typename VectorOf<std::uint32_t, kRows>::Type words[kRunVectors];
+        turn<kRows>(codes + row, 32 * run, words);
+        pack_run<F>(words, panel + Layout::codes_at(first + run / Layout::kRunsInBlock) +
+                               run % Layout::kRunsInBlock * Layout::kRunBytes + 4 * row);
+      }
   }
 }
 
