@@ -53,6 +53,10 @@ struct PackedKernel {
         const std::size_t width = n_panels * kPanelRows;
         alignas(64) float acc[Kernel::kMostPanels * kTileRows * kPanelRows];
         for (std::size_t i = 0; i < tile.width * width; ++i) acc[i] = 0.0f;
+        // Rows of Y lie far apart: the lines that acc goes to in the end are asked for now.
+        for (std::size_t m = 0; m < tile.width; ++m)
+          for (std::size_t at = 0; at < width; at += kPanelRows)
+            __builtin_prefetch(p.y + (tile.first + m) * p.y_stride + row + at, 1, 3);
         Kernel::multiply(panels, panel_bytes, n_panels, n_blocks, tile, p.scratch, acc);
         const std::size_t n = left < width ? left : width;
         for (std::size_t m = 0; m < tile.width; ++m)
