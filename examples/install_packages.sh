@@ -21,6 +21,7 @@ if [[ ${1:-} == --test ]]; then
     clang libomp-14-dev libclang-rt-14-dev clang-format
     g++-aarch64-linux-gnu qemu-user
     libopenmpi-dev openmpi-bin
+    python3-venv
   )
 fi
 

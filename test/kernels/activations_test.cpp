@@ -86,7 +86,7 @@ TEST_CASE("tiles of activations are what the definition says") {
         const kernels::TiledActivations out{rows,         cols,          tile,
                                             codes.data(), scales.data(), sums.data()};
         // In parts that begin and end within tiles, as threads share them.
-        const auto* const run = kernels::table().tile[static_cast<std::size_t>(kind)];
+        const auto run = kernels::table().tile[static_cast<std::size_t>(kind)];
         run(x.data(), cols, 0, rows / 2, out);
         run(x.data(), cols, rows / 2, rows - rows / 2, out);
         for (std::size_t m = 0; m < rows; ++m) {
