@@ -22,21 +22,53 @@ struct QuantizedColumns {
   std::int16_t sums[kLanes];  ///< of 16 codes each
 };
 
+/// Lane g: the largest lane of group g's vectors, of which each group has as many.
+template <int kGroups, class Floats>
+KQ_INLINE Floats largest_of_groups(Floats (&v)[kLanes]) {
+  constexpr int kInGroup = kLanes / kGroups;
+  for (int n = kInGroup / 2; n > 0; n /= 2)
+    for (int g = 0; g < kGroups; ++g)
+      for (int i = g * kInGroup; i < g * kInGroup + n; ++i) v[i] = larger(v[i], v[i + n]);
+  for (int g = 0; g < kGroups; ++g) v[g] = v[g * kInGroup];
+  // Neighbouring lanes of two vectors, and of the last one with itself.
+  for (int left = kGroups, width = kLanes; width > 1; width /= 2) {
+    const int half = (left + 1) / 2;
+    for (int i = 0; i < half; ++i) {
+      const Floats a = v[2 * i], b = v[left > 1 ? 2 * i + 1 : 0];
+      v[i] = larger(a.template every_second<0>(b), a.template every_second<1>(b));
+    }
+    left = half;
+  }
+  return v[0];
+}
+
+/// Lane i: the sum of the lanes of v[i].
+template <class Floats>
+KQ_INLINE Floats sums_of_lanes(Floats (&v)[kLanes]) {
+  unrolled<4>([&]<int kLevel>() __attribute__((always_inline)) {
+    unrolled<(kLanes >> kLevel) / 2>([&]<int i>() __attribute__((always_inline)) {
+      const Floats a = v[2 * i], b = v[2 * i + 1];
+      v[i] = a.template every_second<0>(b) + a.template every_second<1>(b);
+    });
+  });
+  return v[0];
+}
+
 /// `place(run)` says where the codes of 32 columns go; kFlip is added to them.
 ///
-/// Nothing here is taken across the lanes of one vector: of groups' largest values and of sums
-/// each step joins neighbouring lanes of two vectors, until there is one whose lanes are results.
+/// No sum is taken across the lanes of one vector: each step joins neighbouring lanes of two, until
+/// there is one whose lanes are the results.
 template <class Isa, int kGroup, std::uint8_t kFlip, class Place>
 KQ_INLINE QuantizedColumns quantize_columns(const float* x, const Place& place) {
   using Floats = typename Isa::Floats;
-  constexpr int kGroups = kSuper / kGroup, kParts = kSuper / kLanes, kInGroup = kGroup / kLanes;
+  constexpr int kGroups = kSuper / kGroup, kParts = kSuper / kLanes;
   const Floats zero = Floats::all(0.0f);
-  Floats most[kParts];
+  Floats parts[kParts];
   const auto measure = [&]() __attribute__((always_inline)) {
     Floats probe = zero;
     unrolled<kParts>([&]<int i>() __attribute__((always_inline)) {
-      most[i] = magnitude(Isa::load(x + kLanes * i));
-      probe = probe + most[i] * zero;  // NaN once anything is not finite
+      parts[i] = magnitude(Isa::load(x + kLanes * i));
+      probe = probe + parts[i] * zero;  // NaN once anything is not finite
     });
     return Isa::reduce_add(probe) == 0.0f;
   };
@@ -50,48 +82,27 @@ KQ_INLINE QuantizedColumns quantize_columns(const float* x, const Place& place) 
     x = finite;
     measure();
   }
-
-  // Lane g becomes group g's: the vectors of a group first, then neighbouring lanes.
-  for (int n = kInGroup / 2; n > 0; n /= 2)
-    for (int g = 0; g < kGroups; ++g)
-      for (int i = g * kInGroup; i < g * kInGroup + n; ++i) most[i] = larger(most[i], most[i + n]);
-  for (int g = 0; g < kGroups; ++g) most[g] = most[g * kInGroup];
-  for (int n = kGroups, width = kLanes; width > 1; width /= 2) {
-    const int half = n > 1 ? n / 2 : 1;
-    for (int i = 0; i < half; ++i) {
-      const Floats a = most[2 * i % n], b = most[(2 * i + 1) % n];
-      most[i] = larger(a.template every_second<0>(b), a.template every_second<1>(b));
-    }
-    n = half;
-  }
-  Floats scale = most[0] / Floats::all(127.0f);
-  scale = where_greater(Floats::all(FLT_MIN), scale, zero, scale);
+  Floats scales = largest_of_groups<kGroups>(parts) / Floats::all(127.0f);
+  scales = where_greater(Floats::all(FLT_MIN), scales, zero, scales);
   float inverse[kLanes];
-  where_greater(scale, zero, Floats::all(1.0f) / scale, zero).store(inverse);
+  where_greater(scales, zero, Floats::all(1.0f) / scales, zero).store(inverse);
 
   const Floats magic = Floats::all(kRoundMagic);
-  Floats sums[kParts];
   unrolled<kParts>([&]<int i>() __attribute__((always_inline)) {
-    const Floats factor = Floats::all(inverse[i / kInGroup]);
-    sums[i] = (Isa::load(x + kLanes * i) * factor + magic) - magic;
-    Isa::store_codes(kFlip != 0 ? sums[i] + Floats::all(kFlip) : sums[i],
+    const Floats factor = Floats::all(inverse[i * kLanes / kGroup]);
+    parts[i] = (Isa::load(x + kLanes * i) * factor + magic) - magic;
+    Isa::store_codes(kFlip != 0 ? parts[i] + Floats::all(kFlip) : parts[i],
                      place(i / 2) + i % 2 * kLanes);
-  });
-  unrolled<4>([&]<int kLevel>() __attribute__((always_inline)) {
-    unrolled<(kParts >> kLevel) / 2>([&]<int i>() __attribute__((always_inline)) {
-      const Floats a = sums[2 * i], b = sums[2 * i + 1];
-      sums[i] = a.template every_second<0>(b) + a.template every_second<1>(b);
-    });
   });
 
   QuantizedColumns out;
-  scale.store(out.scales);
+  scales.store(out.scales);
   for (int g = 0; g < kGroups; ++g)
     if (bad[g]) out.scales[g] = __builtin_nanf("");
-  float lanes[kLanes];
-  sums[0].store(lanes);
+  float sums[kLanes];
+  sums_of_lanes(parts).store(sums);
   for (int i = 0; i < kLanes; ++i)
-    out.sums[i] = static_cast<std::int16_t>(static_cast<int>(lanes[i]));
+    out.sums[i] = static_cast<std::int16_t>(static_cast<int>(sums[i]));
   return out;
 }
 

@@ -30,7 +30,7 @@ struct Tile {
   }
 };
 
-/// Where in an array of pairs sum j is, and which sum is at place j.
+/// Place of sum j in an array of pairs, and also which sum is at place j.
 KQ_INLINE constexpr int pair_place(int j) {
   return (j & ~3) | ((j & 1) << 1) | ((j >> 1) & 1);
 }
