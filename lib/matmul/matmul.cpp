@@ -212,10 +212,7 @@ void matmul(std::span<const MatrixView> ws, Span2d<const float> x,
   Pieces pieces(workspace.reserve(count.used()).data());
   const Plan plan = make_plan(table, ws, x, n_threads, pieces);
 
-#pragma omp parallel num_threads(n_threads) if (parallel)
-  {
-    const auto thread = static_cast<std::size_t>(omp_get_thread_num());
-    const auto threads = static_cast<std::size_t>(omp_get_num_threads());
+  const auto quantize = [&](std::size_t thread, std::size_t threads) {
     for (std::size_t kind = 0; kind < plan.activations.size(); ++kind)
       if (const Activations& a = plan.activations[kind]; a.codes != nullptr) {
         const auto [first, last] = part(a.rows, thread, threads, 1);
@@ -226,11 +223,25 @@ void matmul(std::span<const MatrixView> ws, Span2d<const float> x,
         const auto [first, last] = part(a.rows, thread, threads, 1);
         table.tile[kind](x.data, x.stride, first, last - first, a);
       }
-#pragma omp barrier
+  };
+  const auto multiply = [&](std::size_t thread, std::size_t threads) {
     for (std::size_t i = 0; i < ws.size(); ++i) {
       const auto [first, last] = part(ws[i].rows, thread, threads, kernels::kPanelRows);
       multiply_rows(ws[i], first, last, *kernels::find(table, ws[i].type), plan, thread, ys[i]);
     }
+  };
+  if (n_threads == 1) {  // gcc's OpenMP asks the system to wake others even where there are none
+    quantize(0, 1);
+    multiply(0, 1);
+    return;
+  }
+#pragma omp parallel num_threads(n_threads)
+  {
+    const auto thread = static_cast<std::size_t>(omp_get_thread_num());
+    const auto threads = static_cast<std::size_t>(omp_get_num_threads());
+    quantize(thread, threads);
+#pragma omp barrier
+    multiply(thread, threads);
   }
 }
 

@@ -128,12 +128,17 @@ void Attention::run(const Shape& shape, std::span<const Queries> sequences) {
   };
 
   if (!plan.spread_keys) {
-#pragma omp parallel for schedule(dynamic) if (plan.parallel)
-    for (const Tile& tile : tiles_) {
+    const auto whole = [&](const Tile& tile) {
       const AttentionState state = new_state(scratch() + n_scratch, tile.end - tile.begin, dim_v_);
       attend(shape, tile, tile.first_span, tile.end_span, scratch(), state);
       finish(shape, tile, state);
+    };
+    if (!plan.parallel) {
+      for (const Tile& tile : tiles_) whole(tile);
+      return;
     }
+#pragma omp parallel for schedule(dynamic)
+    for (const Tile& tile : tiles_) whole(tile);
     return;
   }
 
