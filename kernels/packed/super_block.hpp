@@ -154,10 +154,6 @@ struct SuperBlockKernel {
   }
 
   /// The runs of a k-quant block, one after the other.
-  ///
-  /// Loops over rows of X have two bodies a round: with one, some builds are half as fast on Zen 5
-  /// with 8 rows of X, probably for the branches at the end of eight loops (docs/performance.md).
-  /// With four bodies the odd rows cost more than that gains.
   template <Way kWay>
   KQ_INLINE static void runs(const std::uint8_t* codes_at, bool fetch, const auto& scales,
                              std::size_t b, std::size_t w, const Tile& tile,

@@ -128,17 +128,17 @@ void Attention::run(const Shape& shape, std::span<const Queries> sequences) {
   };
 
   if (!plan.spread_keys) {
-    const auto whole = [&](const Tile& tile) {
-      const AttentionState state = new_state(scratch() + n_scratch, tile.end - tile.begin, dim_v_);
-      attend(shape, tile, tile.first_span, tile.end_span, scratch(), state);
+    const auto whole = [&](const Tile& tile, float* memory) {
+      const AttentionState state = new_state(memory + n_scratch, tile.end - tile.begin, dim_v_);
+      attend(shape, tile, tile.first_span, tile.end_span, memory, state);
       finish(shape, tile, state);
     };
-    if (!plan.parallel) {
-      for (const Tile& tile : tiles_) whole(tile);
+    if (!plan.parallel) {  // perhaps within a team of the caller's, whose numbers are not ours
+      for (const Tile& tile : tiles_) whole(tile, scratch_.data());
       return;
     }
 #pragma omp parallel for schedule(dynamic)
-    for (const Tile& tile : tiles_) whole(tile);
+    for (const Tile& tile : tiles_) whole(tile, scratch());
     return;
   }
 

@@ -63,7 +63,7 @@ std::size_t group_of(ActivationKind kind) {
   return kind == ActivationKind::kInt8Per32 ? 32 : 256;
 }
 
-/// A row of groups, and of sums of 16 codes, from the first column on.
+/// The groups of a row.
 std::vector<Group> groups_of(const float* row, std::size_t cols, std::size_t group) {
   std::vector<Group> groups;
   for (std::size_t at = 0; at < cols; at += group) groups.push_back(defined(row + at, group));
