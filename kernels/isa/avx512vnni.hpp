@@ -130,19 +130,22 @@ struct Avx512Vnni : X86 {
     });
     return (Rows::Int)(kChains == 1 ? sum[0] : _mm512_add_epi32(sum[0], sum[1]));
   }
-  template <int kPanels>
-  KQ_INLINE static void dot_shared(Rows::Int start, const Rows::Word (&w)[kPanels][8],
-                                   const std::int8_t* a, Rows::Int (&sums)[kPanels]) {
+  template <int kFrom, int kCount, int kPanels>
+  KQ_INLINE static void dot_shared(Rows::Int (&sums)[kPanels], const Rows::Word (&w)[kPanels][8],
+                                   const std::int8_t* a) {
+    constexpr int kChains = kCount > 4 ? 2 : 1;
     __m512i chains[kPanels][2];
-    for (auto& chain : chains) chain[0] = (__m512i)start, chain[1] = zero();
-    unrolled<8>([&]<int i>() __attribute__((always_inline)) {
-      const __m512i four = _mm512_set1_epi32(load_int(a + 4 * i));
+    for (int p = 0; p < kPanels; ++p) chains[p][0] = (__m512i)sums[p], chains[p][1] = zero();
+    unrolled<kCount>([&]<int i>() __attribute__((always_inline)) {
+      const __m512i four = _mm512_set1_epi32(load_int(a + 4 * (kFrom + i)));
       unrolled<kPanels>([&]<int p>() __attribute__((always_inline)) {
-        chains[p][i % 2] = _mm512_dpbusd_epi32(chains[p][i % 2], (__m512i)w[p][i], four);
+        __m512i& sum = chains[p][i % kChains];
+        sum = _mm512_dpbusd_epi32(sum, (__m512i)w[p][kFrom + i], four);
       });
     });
     for (int p = 0; p < kPanels; ++p)
-      sums[p] = (Rows::Int)_mm512_add_epi32(chains[p][0], chains[p][1]);
+      sums[p] =
+          (Rows::Int)(kChains == 1 ? chains[p][0] : _mm512_add_epi32(chains[p][0], chains[p][1]));
   }
   KQ_INLINE static Rows::Int dot_pairs(Rows::Int acc, Rows::Word pairs, const std::int16_t* a) {
     return (Rows::Int)_mm512_dpwssd_epi32((__m512i)acc, (__m512i)pairs,

@@ -18,7 +18,8 @@
 //                                       times a scale, which a Word has twice as int16
 //     kCentersBytes                     where kMaxCode is 255: dot takes 128 away from each code
 //     kSharesActivations                there are registers enough for two panels:
-//       dot_shared(start, w, a, sums)   sums[i] = start + dot of w[i], of all panels i
+//       dot_shared<kFrom, kCount>(      sums[i] += dot of w[i][kFrom …], of all panels i, and
+//           sums, w, a)                 a[4 * kFrom …]
 //     dot_pairs(acc, pairs, a)          acc + low int16 * a[0] + high int16 * a[1]
 //     multiply_add(a, b, c)             a * b + c as Float, rounded once on every ISA
 //     row_halves(p)                     kRows binary16 numbers as Float

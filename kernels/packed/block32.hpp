@@ -2,19 +2,14 @@
 // Panels of blocks of 32, 16 rows of W each, times a tile of activations: 8 registers of codes,
 // and for each row of X 8 products, which d and the scale of the activations make floats at once.
 //
-// Loads. Beside the 8 products with an operand in memory there are a start, a scale, and the sums
-// of the row of X: 11 loads, of two a cycle on Zen 5, for 10 multiplications. Two panels at once
-// share them, 12 loads for 20, where there are registers for it: 16 of codes, 4 of sums, and d,
-// but not mins. That pays from kTwoPanelsFrom rows of X on; with fewer, two streams are read more
-// slowly than one.
+// Two panels at once where there are registers for it: 16 of codes, 4 of sums, 1 of activations,
+// and d, but not mins.
 
 #include "kernels/packed/activations.hpp"
 #include "kernels/packed/layout.hpp"
 #include "kernels/packed/prefetch.hpp"
 
 namespace kquant::kernels {
-
-inline constexpr std::size_t kTwoPanelsFrom = 20;
 
 template <class F, class Isa>
 struct Block32Kernel {
@@ -28,7 +23,7 @@ struct Block32Kernel {
   static constexpr std::size_t kMostPanels = Isa::kSharesActivations && !F::kHasMin ? 2 : 1;
 
   KQ_INLINE static std::size_t panels_at_once(std::size_t w, std::size_t left) {
-    return kMostPanels == 2 && w >= kTwoPanelsFrom && left >= 2 ? 2 : 1;
+    return kMostPanels == 2 && w >= kTwoPanelsFrom<F> && left >= 2 ? 2 : 1;
   }
 
   KQ_INLINE static constexpr std::size_t scratch_bytes(std::size_t cols, std::size_t tile) {
@@ -84,12 +79,10 @@ struct Block32Kernel {
     const auto* starts = reinterpret_cast<const std::int32_t*>(scratch) + b * w;
     const auto* scaled_sums = reinterpret_cast<const float*>(scratch) + b * w;
     for (std::size_t m = 0; m < w; ++m) {
-      const Int start = kStarts ? Rows::all(starts[m]) : Int{};
-      Int sums[kPanels];
-      if constexpr (kPanels == 1)
-        sums[0] = Isa::template dot<Layout::kMaxCode, kRunVectors>(start, codes[0], a + 32 * m);
-      else
-        Isa::dot_shared(start, codes, a + 32 * m, sums);
+      Int sums[kPanels]{};
+      if constexpr (kStarts)
+        for (Int& sum : sums) sum = Rows::all(starts[m]);
+      dot<Layout::kMaxCode, 0, kRunVectors, Isa>(sums, codes, a + 32 * m);
       const Float scale = Rows::all(tile.scales[b * w + m]);
       unrolled<kPanels>([&]<int i>() __attribute__((always_inline)) {
         float* at = acc + (m * kPanels + i) * kPanelRows + slice * Rows::kRows;

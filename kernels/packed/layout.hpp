@@ -38,6 +38,12 @@ namespace kquant::kernels {
 inline constexpr std::size_t kVectorBytes = 64;  ///< 4 columns of a panel, or a word of each row
 inline constexpr int kRunVectors = 8;            ///< of unpacked codes, in 32 columns
 
+/// Rows of X from which on two panels at once pay, where there are registers for it: with fewer,
+/// two streams are read more slowly than one. Q4_K and Q5_K, which have most to do beside products
+/// with one panel already, gain later.
+template <class F>
+inline constexpr std::size_t kTwoPanelsFrom = (F::kHasMin && F::kBits >= 4) ? 48 : 20;
+
 template <class F>
 struct PackedLayout {
   static constexpr int kLowBits = F::kBits >= 8 ? 8 : F::kBits >= 4 ? 4 : 2;
@@ -132,6 +138,17 @@ KQ_INLINE void unpack_in_place(const std::uint8_t* p,
       codes[t + 2] |= placed & 0x10101010u;
     }
   });
+}
+
+/// sums[p] += vectors kFrom … of panel p's codes times the row of X at a.
+template <int kMaxCode, int kFrom, int kCount, class Isa, int kPanels>
+KQ_INLINE void dot(typename Isa::Rows::Int (&sums)[kPanels],
+                   const typename Isa::Rows::Word (&codes)[kPanels][kRunVectors],
+                   const std::int8_t* a) {
+  if constexpr (kPanels == 1)
+    sums[0] = Isa::template dot<kMaxCode, kCount>(sums[0], codes[0] + kFrom, a + 4 * kFrom);
+  else
+    Isa::template dot_shared<kFrom, kCount>(sums, codes, a);
 }
 
 /// unpack_run's inverse. A Word is four columns of some rows.

@@ -10,6 +10,9 @@
 //     for each row of X:   8 x vpdpbusd sum, codes, [activations]{1to16}    no shuffle, no
 //                          what scales cost                                  horizontal sum
 //
+// With many rows of X two panels at a time: twice these registers, and one for the four activations
+// that both multiply.
+//
 // Totals live in L1 (64 bytes a row of X), so the number of rows of X is a loop and not a template
 // parameter: any number from 1 to kTileRows costs what it should, with no cliff.
 //
@@ -25,8 +28,16 @@
 //     Q4_0 Q5_0 Q8_0         64       -     -      16      80    80 %
 //     Q4_1 Q5_1              64       -     8      16      88    73 %
 //
-// Zen 5 loads two operands a cycle, too, so that each of them counts as much as a multiplication:
-// 88 for Q6_K, of starts, and for blocks of 32 (block32.hpp).
+// Zen 5 loads two operands a cycle, too, so that each of them counts as much as a multiplication.
+// With one panel those are 64 of activations, and 10 to 25 of totals, starts, sums for mins, scales
+// and results, as many as multiplications or more. Two panels share all that belong to X:
+//
+//                      one panel   two, each
+//     Q2_K                    81          46
+//     Q3_K                    74          41
+//     Q4_K Q5_K               77          44
+//     Q6_K                    89          49
+//     Q4_0 Q5_0 Q8_0          88          48
 
 #include "kernels/packed/block32.hpp"
 #include "kernels/packed/super_block.hpp"

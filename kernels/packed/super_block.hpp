@@ -33,9 +33,12 @@ struct SuperBlockKernel {
   static_assert(!F::kSigned && (kOffset == 0 || F::kSub == 16));
   static constexpr bool kScalesCodes = Isa::kPremultiplies && kBytesAfterScale<F>,
                         kPairsSums = Isa::kPairsSums && kBytesAfterScale<F>;
-  static constexpr std::size_t kMostPanels = 1;
+  static constexpr std::size_t kMostPanels = Isa::kSharesActivations ? 2 : 1;
 
-  KQ_INLINE static std::size_t panels_at_once(std::size_t, std::size_t) { return 1; }
+  KQ_INLINE static std::size_t panels_at_once(std::size_t w, std::size_t left) {
+    const bool runs = !kScalesCodes || way_of(w) == Way::kScaledCodes;
+    return kMostPanels == 2 && w >= kTwoPanelsFrom<F> && left >= 2 && runs ? 2 : 1;
+  }
 
   KQ_INLINE static Way way_of(std::size_t w) {
     if (kScalesCodes && w >= kScaledCodesFrom<F>) return Way::kScaledCodes;
@@ -71,137 +74,175 @@ struct SuperBlockKernel {
   }
 
   /// acc of row m of X += panel * that row.
-  KQ_INLINE static void multiply(const std::uint8_t* panel, std::size_t, std::size_t,
-                                 std::size_t n_blocks, const Tile& tile, const std::byte* scratch,
-                                 float* acc) {
+  KQ_INLINE static void multiply(const std::uint8_t* panels, std::size_t panel_bytes,
+                                 std::size_t n_panels, std::size_t n_blocks, const Tile& tile,
+                                 const std::byte* scratch, float* acc) {
     const auto* starts = reinterpret_cast<const std::int32_t*>(scratch);
     const Way way = way_of(tile.width);
-    const auto multiply_by = [&]<Way kWay>() __attribute__((always_inline)) {
-      if (way != kWay) return;
+    const auto multiply_by = [&]<Way kWay, int kPanels>() __attribute__((always_inline)) {
+      if (way != kWay || n_panels != kPanels) return;
       for (std::size_t b = 0; b < n_blocks; ++b)
         for (std::size_t slice = 0; slice < kPanelRows / Rows::kRows; ++slice)
-          block<kWay>(panel, b, slice, tile, starts, acc);
+          block<kWay, kPanels>(panels, panel_bytes, b, slice, tile, starts, acc);
     };
-    if constexpr (kScalesCodes) multiply_by.template operator()<Way::kScaledCodes>();
+    if constexpr (kScalesCodes) multiply_by.template operator()<Way::kScaledCodes, 1>();
+    if constexpr (kScalesCodes && kMostPanels == 2)
+      multiply_by.template operator()<Way::kScaledCodes, 2>();
     if constexpr (kPairsSums) {
-      multiply_by.template operator()<Way::kPairedSums>();
-      multiply_by.template operator()<Way::kOneRow>();
+      multiply_by.template operator()<Way::kPairedSums, 1>();
+      multiply_by.template operator()<Way::kOneRow, 1>();
     } else {
-      multiply_by.template operator()<Way::kScaledSums>();
+      multiply_by.template operator()<Way::kScaledSums, 1>();
+      if constexpr (kMostPanels == 2) multiply_by.template operator()<Way::kScaledSums, 2>();
     }
   }
 
  private:
-  /// One k-quant block, rows `slice` on, against all rows of X; acc[m] is theirs.
-  template <Way kWay>
-  KQ_INLINE static void block(const std::uint8_t* panel, std::size_t b, std::size_t slice,
-                              const Tile& tile, const std::int32_t* starts, float* acc) {
+  /// Scales and factors of a k-quant block, of some rows.
+  struct Head {
+    using Scales = decltype(F::unpack_scale_words(std::declval<Word (&)[Layout::kScaleWords]>()));
+    Scales scales;
+    Float d;
+    [[maybe_unused]] Float minus_dmin;
+
+    template <Way kWay>
+    KQ_INLINE static Head of(const std::uint8_t* panel, std::size_t b, std::size_t slice) {
+      Word words[Layout::kScaleWords];
+      unrolled<static_cast<int>(Layout::kScaleWords)>([&]<int i>() __attribute__((always_inline)) {
+        words[i] = Rows::template load<Word>(panel + Layout::scales_at(b) + i * kVectorBytes +
+                                             slice * sizeof(Word));
+      });
+      const std::size_t rows_at = slice * Rows::kRows * sizeof(Half);
+      Head head{F::unpack_scale_words(words), Isa::row_halves(panel + Layout::d_at(b) + rows_at),
+                Float{}};
+      if constexpr (kWay == Way::kScaledCodes && !F::kHasMin)
+        head.d = -head.d;  // 128 - (q - zero) * s
+      if constexpr (F::kHasMin)
+        head.minus_dmin = -Isa::row_halves(panel + Layout::dmin_at(b) + rows_at);
+      return head;
+    }
+  };
+
+  /// One k-quant block, rows `slice` on of each panel, against all rows of X; acc[m][panel] is
+  /// theirs.
+  template <Way kWay, int kPanels>
+  KQ_INLINE static void block(const std::uint8_t* panels, std::size_t panel_bytes, std::size_t b,
+                              std::size_t slice, const Tile& tile, const std::int32_t* starts,
+                              float* acc) {
     const std::size_t w = kWay == Way::kOneRow ? 1 : tile.width;
-    const std::uint8_t* codes_at = panel + Layout::codes_at(b) + slice * sizeof(Word);
+    const std::uint8_t* codes_at = panels + Layout::codes_at(b) + slice * sizeof(Word);
     constexpr std::size_t kHead = (Layout::kScaleWords + 1) * kVectorBytes;
     const bool fetch = slice == 0;
-    if (fetch) prefetch<kHead>(codes_at - kHead);
-    Word words[Layout::kScaleWords];
-    unrolled<static_cast<int>(Layout::kScaleWords)>([&]<int i>() __attribute__((always_inline)) {
-      words[i] = Rows::template load<Word>(panel + Layout::scales_at(b) + i * kVectorBytes +
-                                           slice * sizeof(Word));
+    Head heads[kPanels];
+    constexpr int kMinPairs = F::kHasMin ? kSubs<F> / 2 : 0;
+    [[maybe_unused]] Word min_pairs[kPanels][F::kHasMin ? kMinPairs : 1], scale_pairs[8];
+    unrolled<kPanels>([&]<int p>() __attribute__((always_inline)) {
+      if (fetch) prefetch<kHead, kPanels>(codes_at + p * panel_bytes - kHead);
+      heads[p] = Head::template of<kWay>(panels + p * panel_bytes, b, slice);
+      if constexpr (F::kHasMin)
+        unrolled<kMinPairs>([&]<int i>() __attribute__((always_inline)) {
+          min_pairs[p][i] = (heads[p].scales.min[i / 2] >> (8 * (i % 2))) & 0x00ff00ffu;
+        });
     });
-    const auto scales = F::unpack_scale_words(words);
-
-    const std::size_t rows_at = slice * Rows::kRows * sizeof(Half);
-    Float d = Isa::row_halves(panel + Layout::d_at(b) + rows_at);
-    if constexpr (kWay == Way::kScaledCodes && !F::kHasMin) d = -d;  // 128 - (q - zero) * s
-    [[maybe_unused]] Float minus_dmin{};
-    constexpr int kPairs = F::kHasMin ? kSubs<F> / 2 : 0;
-    [[maybe_unused]] Word pairs[F::kHasMin ? kPairs : 1];
-    if constexpr (F::kHasMin) {
-      minus_dmin = -Isa::row_halves(panel + Layout::dmin_at(b) + rows_at);
-      unrolled<kPairs>([&]<int i>() __attribute__((always_inline)) {
-        pairs[i] = (scales.min[i / 2] >> (8 * (i % 2))) & 0x00ff00ffu;
-      });
-    }
-    [[maybe_unused]] Word scale_pairs[8];
     if constexpr (kOffsetsAtEnd)
       unrolled<8>([&]<int i>() __attribute__((always_inline)) {
-        scale_pairs[i] = scale_pair_of<Isa>(scales.scale, i);
+        scale_pairs[i] = scale_pair_of<Isa>(heads[0].scales.scale, i);
       });
-    const auto finish = [&](std::size_t m, Int total) __attribute__((always_inline)) {
+    const auto finish = [&](std::size_t m, auto& totals) __attribute__((always_inline)) {
+      const std::int16_t* sums = tile.sums + (b * w + m) * kSumsPerSuper;
       if constexpr (kOffsetsAtEnd) {
         Int sum{};
         unrolled<8>([&]<int i>() __attribute__((always_inline)) {
-          sum =
-              Isa::dot_pairs(sum, scale_pairs[i], tile.sums + (b * w + m) * kSumsPerSuper + 2 * i);
+          sum = Isa::dot_pairs(sum, scale_pairs[i], sums + 2 * i);
         });
-        total -= sum * Layout::kOffset;
+        totals[0] -= sum * Layout::kOffset;
       }
-      Float value = Rows::to_float(total) * d;
-      if constexpr (F::kHasMin) {
-        const std::int16_t* sums =
-            tile.sums + (b * w + m) * kSumsPerSuper + (F::kSub == 32 ? 16 : 0);
-        Int mins{};
-        unrolled<kPairs>([&]<int i>() __attribute__((always_inline)) {
-          mins = Isa::dot_pairs(mins, pairs[i], sums + 2 * i);
+      [[maybe_unused]] Int mins[kPanels]{};
+      if constexpr (F::kHasMin)
+        unrolled<kMinPairs>([&]<int i>() __attribute__((always_inline)) {
+          unrolled<kPanels>([&]<int p>() __attribute__((always_inline)) {
+            mins[p] =
+                Isa::dot_pairs(mins[p], min_pairs[p][i], sums + (F::kSub == 32 ? 16 : 0) + 2 * i);
+          });
         });
-        value = Isa::multiply_add(Rows::to_float(mins), minus_dmin, value);
-      }
-      add(acc, m, slice, value, tile.scales[b * w + m]);
+      unrolled<kPanels>([&]<int p>() __attribute__((always_inline)) {
+        Float value = Rows::to_float(totals[p]) * heads[p].d;
+        if constexpr (F::kHasMin)
+          value = Isa::multiply_add(Rows::to_float(mins[p]), heads[p].minus_dmin, value);
+        float* at = acc + (m * kPanels + p) * kPanelRows + slice * Rows::kRows;
+        Rows::store(at, Isa::multiply_add(value, Rows::all(tile.scales[b * w + m]),
+                                          Rows::template load<Float>(at)));
+      });
     };
 
     if constexpr (kWay == Way::kPairedSums || kWay == Way::kOneRow)
-      pairs_of_runs<kWay>(codes_at, fetch, scales.scale, b, w, tile, starts, finish);
+      pairs_of_runs<kWay>(codes_at, fetch, heads[0].scales.scale, b, w, tile, starts, finish);
     else
-      runs<kWay>(codes_at, fetch, scales.scale, b, w, tile, starts, finish);
+      runs<kWay, kPanels>(codes_at, panel_bytes, fetch, heads, b, w, tile, starts, finish);
   }
 
   /// The runs of a k-quant block, one after the other.
-  template <Way kWay>
-  KQ_INLINE static void runs(const std::uint8_t* codes_at, bool fetch, const auto& scales,
-                             std::size_t b, std::size_t w, const Tile& tile,
-                             const std::int32_t* starts, const auto& finish) {
+  template <Way kWay, int kPanels>
+  KQ_INLINE static void runs(const std::uint8_t* codes_at, std::size_t panel_bytes, bool fetch,
+                             const Head (&heads)[kPanels], std::size_t b, std::size_t w,
+                             const Tile& tile, const std::int32_t* starts, const auto& finish) {
     constexpr int kScales = kSubs<F> / 8, kVectors = kRunVectors / kScales;  // of a run; of a scale
-    Int totals[kTileRows];
+    constexpr bool kFinishesApart = kPanels > 1 && F::kHasMin;
+    Int totals[kTileRows][kPanels];
     unrolled<8>([&]<int g>() __attribute__((always_inline)) {
-      const std::uint8_t* run_at = codes_at + g * Layout::kRunBytes;
-      Word codes[kRunVectors];
-      unpack_run<F, Isa>(run_at, codes);
-      if (fetch) prefetch<Layout::kRunBytes>(run_at);
-      [[maybe_unused]] Int scale[kScales];
+      Word codes[kPanels][kRunVectors];
+      [[maybe_unused]] Int scale[kPanels][kScales];
       [[maybe_unused]] Word scale16[kScales];
-      unrolled<kScales>([&]<int i>() __attribute__((always_inline)) {
-        constexpr int j = g * kScales + i;
-        if constexpr (kWay == Way::kScaledCodes)
-          premultiply<F>(codes + kVectors * i, repeated_scale<Isa, j>(scales));
-        else if constexpr (Isa::kScalesInDot)
-          scale16[i] = as_int16(repeated_scale<Isa, j>(scales));
-        else
-          scale[i] = scale_of<Isa>(scales, j);
+      unrolled<kPanels>([&]<int p>() __attribute__((always_inline)) {
+        const std::uint8_t* run_at = codes_at + p * panel_bytes + g * Layout::kRunBytes;
+        unpack_run<F, Isa>(run_at, codes[p]);
+        if (fetch) prefetch<Layout::kRunBytes, kPanels>(run_at);
+        const auto& scales = heads[p].scales.scale;
+        unrolled<kScales>([&]<int i>() __attribute__((always_inline)) {
+          constexpr int j = g * kScales + i;
+          if constexpr (kWay == Way::kScaledCodes)
+            premultiply<F>(codes[p] + kVectors * i, repeated_scale<Isa, j>(scales));
+          else if constexpr (Isa::kScalesInDot)
+            scale16[i] = as_int16(repeated_scale<Isa, j>(scales));
+          else
+            scale[p][i] = scale_of<Isa>(scales, j);
+        });
       });
       const std::int8_t* a = tile.codes + (b * 8 + g) * w * 32;
       for (std::size_t m = 0; m < w; ++m, a += 32) {
-        Int total{};
-        if constexpr (g > 0) total = totals[m];
+        Int total[kPanels]{};
+        if constexpr (g > 0)
+          unrolled<kPanels>([&]<int p>()
+                                __attribute__((always_inline)) { total[p] = totals[m][p]; });
         if constexpr (kWay == Way::kScaledCodes) {
-          if constexpr (g == 0 && kStarts) total = Rows::all(starts[b * w + m]);
-          total = Isa::template dot<255, 8>(total, codes, a);
+          if constexpr (g == 0 && kStarts)
+            for (auto& t : total) t = Rows::all(starts[b * w + m]);
+          dot<255, 0, kRunVectors, Isa>(total, codes, a);
         } else {
           unrolled<kScales>([&]<int i>() __attribute__((always_inline)) {
-            const Word* part = codes + kVectors * i;
-            const std::int8_t* at = a + 4 * kVectors * i;
             if constexpr (Isa::kScalesInDot) {
-              total = Isa::template dot_scaled<kMaxCode, kVectors>(total, part, at, scale16[i]);
+              total[0] = Isa::template dot_scaled<kMaxCode, kVectors>(
+                  total[0], codes[0] + kVectors * i, a + 4 * kVectors * i, scale16[i]);
             } else {
-              const Int start =
-                  kStarts ? Rows::all(starts[((b * 8 + g) * w + m) * kScales + i]) : Int{};
-              total += Isa::template dot<kMaxCode, kVectors>(start, part, at) * scale[i];
+              Int sums[kPanels]{};
+              if constexpr (kStarts)
+                for (auto& sum : sums) sum = Rows::all(starts[((b * 8 + g) * w + m) * kScales + i]);
+              dot<kMaxCode, kVectors * i, kVectors, Isa>(sums, codes, a);
+              unrolled<kPanels>([&]<int p>() __attribute__((always_inline)) {
+                total[p] += sums[p] * scale[p][i];
+              });
             }
           });
         }
-        if constexpr (g < 7)
-          totals[m] = total;
+        if constexpr (g < 7 || kFinishesApart)
+          unrolled<kPanels>([&]<int p>()
+                                __attribute__((always_inline)) { totals[m][p] = total[p]; });
         else
           finish(m, total);
       }
     });
+    if constexpr (kFinishesApart)
+      for (std::size_t m = 0; m < w; ++m) finish(m, totals[m]);
   }
 
   /// Two runs at a time: sums of 16 columns of the one and of the other in a lane meet two scales.
@@ -209,7 +250,7 @@ struct SuperBlockKernel {
   KQ_INLINE static void pairs_of_runs(const std::uint8_t* codes_at, bool fetch, const auto& scales,
                                       std::size_t b, std::size_t w, const Tile& tile,
                                       const std::int32_t* starts, const auto& finish) {
-    Int totals[kTileRows];
+    Int totals[kTileRows][1];
     unrolled<4>([&]<int k>() __attribute__((always_inline)) {
       Word codes[2][kRunVectors], pair_scales[2];
       unrolled<2>([&]<int i>() __attribute__((always_inline)) {
@@ -222,8 +263,9 @@ struct SuperBlockKernel {
         pair_scales[i] = scale_pair_of<Isa>(scales, 2 * k + i);
       });
       for (std::size_t m = 0; m < w; ++m) {
-        Int total{}, sums[2][2];
-        if constexpr (k > 0) total = totals[m];
+        Int of_one[1]{}, sums[2][2];
+        Int& total = of_one[0];
+        if constexpr (k > 0) total = totals[m][0];
         unrolled<4>([&]<int i>() __attribute__((always_inline)) {
           const std::size_t at = ((b * 8 + 2 * k + i / 2) * w + m) * 2 + i % 2;
           sums[i / 2][i % 2] = sum_of_16<kWay>(codes[i / 2] + i % 2 * 4, tile.codes + at * 16,
@@ -233,9 +275,9 @@ struct SuperBlockKernel {
           total = Isa::add_pairs(total, Isa::pair(sums[0][i], sums[1][i]), pair_scales[i]);
         });
         if constexpr (k < 3)
-          totals[m] = total;
+          totals[m][0] = total;
         else
-          finish(m, total);
+          finish(m, of_one);
       }
     });
   }
@@ -247,13 +289,6 @@ struct SuperBlockKernel {
     // Of two codes that share a byte the upper one was not moved down: its sum is.
     const Int sum = Isa::template dot<4 * kMaxCode, 2>(start, codes + 2, a + 8) >> 2;
     return Isa::template dot<kMaxCode, 2>(sum, codes, a);
-  }
-
-  /// acc of row m of X += value * factor
-  KQ_INLINE static void add(float* acc, std::size_t m, std::size_t slice, Float value,
-                            float factor) {
-    float* at = acc + m * kPanelRows + slice * Rows::kRows;
-    Rows::store(at, Isa::multiply_add(value, Rows::all(factor), Rows::template load<Float>(at)));
   }
 };
 

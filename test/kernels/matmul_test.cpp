@@ -91,10 +91,10 @@ struct Shape {
 };
 
 /// Odd ones, sub-tiles, whole tiles and more than a tile; blocks of 32 make ends of super-blocks.
-const Shape kShapes[] = {{1, 1, 1},   {3, 2, 1},  {17, 9, 1},   {17, 5, 2},
-                         {5, 3, 3},   {3, 7, 4},  {17, 1, 5},   {40, 4, 7},
-                         {7, 8, 8},   {33, 3, 9}, {19, 11, 21}, {16, 9, 16},
-                         {50, 5, 17}, {5, 2, 31}, {35, 2, 64},  {16, 3, 131}};
+const Shape kShapes[] = {{1, 1, 1},    {3, 2, 1},   {17, 9, 1},  {17, 5, 2}, {5, 3, 3},
+                         {3, 7, 4},    {17, 1, 5},  {40, 4, 7},  {7, 8, 8},  {33, 3, 9},
+                         {19, 11, 21}, {16, 9, 16}, {50, 5, 17}, {5, 2, 31}, {35, 2, 64},
+                         {27, 3, 53},  {16, 3, 131}};
 
 std::size_t columns(TensorType type, std::size_t blocks) {
   return group_of(type) == 0 ? 13 * blocks + 7 : group_of(type) * blocks;
@@ -285,7 +285,7 @@ TEST_CASE("extreme codes do not overflow the integer sums") {
     WeightFormats::for_each([]<class F>() {
       INFO(std::string(F::name));
       for (const int fill : {0x00, 0x7f, 0x80, 0xff}) {
-        const std::size_t cols = 768, n = 2;
+        const std::size_t cols = 768, n = 18;
         std::vector<std::byte> bytes(n * row_bytes(F::type, cols), static_cast<std::byte>(fill));
         for (std::size_t at = 0; at < bytes.size(); at += sizeof(typename F::Block)) {
           typename F::Block block;
@@ -299,7 +299,7 @@ TEST_CASE("extreme codes do not overflow the integer sums") {
           for (std::size_t k = 0; k < cols; k += 64) x[k] = -sign;
           MatmulWorkspace workspace;
           std::vector<double> value, size;
-          exact_row<F>(w.row(1), cols, value, size);
+          exact_row<F>(w.row(n - 1), cols, value, size);
           const auto a = rounded(x.data(), cols, group_of(F::type));
           double sum = 0, scale = 0;
           for (std::size_t k = 0; k < cols; ++k) {
@@ -307,11 +307,12 @@ TEST_CASE("extreme codes do not overflow the integer sums") {
             scale += size[k] * std::abs(a[k]);
           }
           for_each_layout(w, [&](const MatrixView& view) {
-            for (const std::size_t m : {1u, 3u, 25u}) {  // each way of Q2_K and Q3_K
+            // Each way of Q2_K and Q3_K, one panel and two.
+            for (const std::size_t m : {1u, 3u, 25u, 49u}) {
               std::vector<float> xs;
               for (std::size_t i = 0; i < m; ++i) xs.insert(xs.end(), x.begin(), x.end());
               const auto y = product(view, xs, m, workspace);
-              CHECK(std::abs(y[(m - 1) * n + 1] - sum) <= 1e-6 * scale);
+              CHECK(std::abs(y[m * n - 1] - sum) <= 1e-6 * scale);
             }
           });
         }
