@@ -212,8 +212,7 @@ struct SuperBlockKernel {
       for (std::size_t m = 0; m < w; ++m, a += 32) {
         Int total[kPanels]{};
         if constexpr (g > 0)
-          unrolled<kPanels>([&]<int p>()
-                                __attribute__((always_inline)) { total[p] = totals[m][p]; });
+          for (int p = 0; p < kPanels; ++p) total[p] = totals[m][p];
         if constexpr (kWay == Way::kScaledCodes) {
           if constexpr (g == 0 && kStarts)
             for (auto& t : total) t = Rows::all(starts[b * w + m]);
@@ -235,8 +234,7 @@ struct SuperBlockKernel {
           });
         }
         if constexpr (g < 7 || kFinishesApart)
-          unrolled<kPanels>([&]<int p>()
-                                __attribute__((always_inline)) { totals[m][p] = total[p]; });
+          for (int p = 0; p < kPanels; ++p) totals[m][p] = total[p];
         else
           finish(m, total);
       }
