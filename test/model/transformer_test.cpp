@@ -119,6 +119,26 @@ TEST_CASE("logits do not depend on the number of threads") {
   omp_set_num_threads(before);
 }
 
+TEST_CASE("models in threads of a team of the caller's give the same logits") {
+  const Expectation expected = read_expectation(expectation_names().front());
+  const int n_callers = 8;  // more than the machine may have cores
+  std::vector<Transformer> models;
+  std::vector<KvCache> caches;
+  for (int i = 0; i < n_callers; ++i) {
+    models.push_back(load_fixture(expected.gguf));
+    caches.emplace_back(models.back().config(), expected.n_ctx, KvType::kF16);
+  }
+  const std::size_t rows = expected.tokens.size();
+  const auto vocab_size = static_cast<std::size_t>(models[0].config().vocab_size);
+  std::vector<std::vector<float>> logits(n_callers, std::vector<float>(rows * vocab_size));
+#pragma omp parallel for num_threads(n_callers) schedule(static, 1)
+  for (std::size_t i = 0; i < models.size(); ++i)
+    static_cast<void>(models[i].forward(expected.tokens, caches[i],
+                                        Span2d<float>(logits[i].data(), rows, vocab_size)));
+  const std::vector<float> alone = prefill(models[0], expected, KvType::kF16);
+  for (const auto& of_caller : logits) CHECK(of_caller == alone);
+}
+
 TEST_CASE("hidden states and their projection are the logits") {
   const Expectation expected = read_expectation("gemma2");
   Transformer model = load_fixture(expected.gguf);
