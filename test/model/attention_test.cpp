@@ -71,12 +71,13 @@ TEST_CASE("attention in threads of a team of the caller's is the same") {
   config.n_heads = 4;
   config.n_kv_heads = 1;
   config.head_dim_k = config.head_dim_v = 128;
-  for (const std::size_t n_keys : {20u, 700u, 2900u}) {  // too little to share; rows; keys
-    const auto alone = attend(config, KvType::kF16, n_keys, 5, 0);
-    constexpr int kCallers = 8;  // more than the machine may have cores
-    std::vector<float> of_caller[kCallers];
+  for (const std::size_t n_keys : {20u, 700u, 2900u})
+    for (const std::size_t tokens : {1u, 5u}) {  // too little for several threads, and enough
+      const auto alone = attend(config, KvType::kF16, n_keys, tokens, 0);
+      constexpr int kCallers = 64;  // more than most machines have cores
+      std::vector<float> of_caller[kCallers];
 #pragma omp parallel for num_threads(kCallers) schedule(static, 1)
-    for (auto& result : of_caller) result = attend(config, KvType::kF16, n_keys, 5, 0);
-    for (const auto& result : of_caller) CHECK(result == alone);
-  }
+      for (auto& result : of_caller) result = attend(config, KvType::kF16, n_keys, tokens, 0);
+      for (const auto& result : of_caller) CHECK(result == alone);
+    }
 }
