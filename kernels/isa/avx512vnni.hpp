@@ -116,7 +116,16 @@ struct Avx512Vnni : X86 {
   }
 
   // Lanes are rows (isa/rows.hpp).
-  using Rows = RowVectors<16>;
+  struct Rows : RowVectors<16> {
+    /// By one load, of which there are too many, and two shuffles.
+    KQ_INLINE static Both both(const void* at) {
+      long long pair;
+      __builtin_memcpy(&pair, at, sizeof pair);
+      const __m512i pairs = _mm512_set1_epi64(pair);
+      return {(Int)_mm512_shuffle_epi32(pairs, _MM_PERM_CCAA),
+              (Float)_mm512_shuffle_epi32(pairs, _MM_PERM_DDBB)};
+    }
+  };
   static constexpr bool kCentersBytes = false;
   static constexpr bool kPremultiplies = true, kPairsSums = true, kScalesInDot = false,
                         kSharesActivations = true;

@@ -32,6 +32,13 @@
 
 namespace kquant::kernels {
 
+/// Four activation codes, or two sums of codes, as one number to be copied to every lane.
+KQ_INLINE std::int32_t load_int(const void* p) {
+  std::int32_t x;
+  __builtin_memcpy(&x, p, sizeof x);
+  return x;
+}
+
 template <int kRowsInRegister>
 struct RowVectors {
   static constexpr int kRows = kRowsInRegister;
@@ -49,6 +56,16 @@ struct RowVectors {
   KQ_INLINE static void store(void* p, V v) {
     __builtin_memcpy(p, &v, sizeof v);
   }
+  /// An int32 and a binary32 side by side in memory, each in all lanes.
+  struct Both {
+    Int first;
+    Float second;
+  };
+  KQ_INLINE static Both both(const void* at) {
+    float second;
+    __builtin_memcpy(&second, static_cast<const char*>(at) + 4, sizeof second);
+    return {all(load_int(at)), all(second)};
+  }
   KQ_INLINE static Int all(std::int32_t x) { return x - Int{}; }
   KQ_INLINE static Float all(float x) { return x - Float{}; }
   KQ_INLINE static Float to_float(Int v) { return __builtin_convertvector(v, Float); }
@@ -62,13 +79,6 @@ KQ_INLINE void keep_in_order(V& v) {
 #elif defined(__aarch64__)
   asm volatile("" : "+w"(v));
 #endif
-}
-
-/// Four activation codes, or two sums of codes, as one number to be copied to every lane.
-KQ_INLINE std::int32_t load_int(const void* p) {
-  std::int32_t x;
-  __builtin_memcpy(&x, p, sizeof x);
-  return x;
 }
 
 }  // namespace kquant::kernels

@@ -26,16 +26,23 @@ struct Block32Kernel {
     return kMostPanels == 2 && w >= kTwoPanelsFrom<F> && left >= 2 ? 2 : 1;
   }
 
+  /// What the offset of codes takes away, -kOffset * sum of the codes of activations, and their
+  /// scale.
+  struct StartAndScale {
+    std::int32_t start;
+    float scale;
+  };
+
   KQ_INLINE static constexpr std::size_t scratch_bytes(std::size_t cols, std::size_t tile) {
-    return kStarts || F::kHasMin ? cols / 32 * tile * sizeof(float) : 0;
+    return cols / 32 * tile * (kStarts ? sizeof(StartAndScale) : F::kHasMin ? sizeof(float) : 0);
   }
 
-  /// [K / 32][w]: what the offset of codes takes away, -kOffset * sum of the codes of activations,
-  /// as int32; or, with mins, scale * that sum.
+  /// [K / 32][w], of a StartAndScale each; or, with mins, of scale * sum.
   KQ_INLINE static void prepare(const Tile& tile, std::size_t n_blocks, std::byte* scratch) {
     for (std::size_t i = 0; i < n_blocks * tile.width; ++i) {
       if constexpr (kStarts)
-        reinterpret_cast<std::int32_t*>(scratch)[i] = -Layout::kOffset * tile.sums[i];
+        reinterpret_cast<StartAndScale*>(scratch)[i] = {-Layout::kOffset * tile.sums[i],
+                                                        tile.scales[i]};
       if constexpr (F::kHasMin)
         reinterpret_cast<float*>(scratch)[i] = tile.scales[i] * static_cast<float>(tile.sums[i]);
     }
@@ -76,14 +83,19 @@ struct Block32Kernel {
       if constexpr (F::kHasMin) min[i] = Isa::row_halves(panel + Layout::dmin_at(b) + rows_at);
     });
     const std::int8_t* a = tile.codes + b * w * 32;
-    const auto* starts = reinterpret_cast<const std::int32_t*>(scratch) + b * w;
+    const auto* starts = reinterpret_cast<const StartAndScale*>(scratch) + b * w;
     const auto* scaled_sums = reinterpret_cast<const float*>(scratch) + b * w;
     for (std::size_t m = 0; m < w; ++m) {
       Int sums[kPanels]{};
-      if constexpr (kStarts)
-        for (Int& sum : sums) sum = Rows::all(starts[m]);
+      Float scale;
+      if constexpr (kStarts) {
+        const auto both = Rows::both(starts + m);
+        for (Int& sum : sums) sum = both.first;
+        scale = both.second;
+      } else {
+        scale = Rows::all(tile.scales[b * w + m]);
+      }
       dot<Layout::kMaxCode, 0, kRunVectors, Isa>(sums, codes, a + 32 * m);
-      const Float scale = Rows::all(tile.scales[b * w + m]);
       unrolled<kPanels>([&]<int i>() __attribute__((always_inline)) {
         float* at = acc + (m * kPanels + i) * kPanelRows + slice * Rows::kRows;
         Float total = Isa::multiply_add(Rows::to_float(sums[i]) * d[i], scale,

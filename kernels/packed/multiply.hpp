@@ -37,7 +37,7 @@
 //     Q3_K                    74          41
 //     Q4_K Q5_K               77          44
 //     Q6_K                    89          49
-//     Q4_0 Q5_0 Q8_0          88          48
+//     Q4_0 Q5_0 Q8_0          80          44
 
 #include "kernels/packed/block32.hpp"
 #include "kernels/packed/super_block.hpp"
