@@ -13,8 +13,8 @@
 // With many rows of X two panels at a time: twice these registers, and one for the four activations
 // that both multiply.
 //
-// Totals live in L1 (64 bytes a row of X), so the number of rows of X is a loop and not a template
-// parameter: any number from 1 to kTileRows costs what it should, with no cliff.
+// Totals live in L1 (64 bytes a row of X and panel), so the number of rows of X is a loop and not a
+// template parameter: any number from 1 to kTileRows costs what it should, with no cliff.
 //
 // Limits. Zen 4 and 5 multiply in two of their four vector pipes, one and two zmm a cycle, whatever
 // the kind: vpdpbusd, vpmulld, vpdpwssd and vmulps share them; additions and conversions go

@@ -187,6 +187,7 @@ struct SuperBlockKernel {
                              const Head (&heads)[kPanels], std::size_t b, std::size_t w,
                              const Tile& tile, const std::int32_t* starts, const auto& finish) {
     constexpr int kScales = kSubs<F> / 8, kVectors = kRunVectors / kScales;  // of a run; of a scale
+    // Beside the codes of two panels there are no registers for their mins.
     constexpr bool kFinishesApart = kPanels > 1 && F::kHasMin;
     Int totals[kTileRows][kPanels];
     unrolled<8>([&]<int g>() __attribute__((always_inline)) {

@@ -21,10 +21,14 @@ std::vector<float> random_floats(std::size_t n, std::uint32_t seed) {
   return x;
 }
 
-/// Attention of the last `tokens` tokens in a cache of n_keys.
-std::vector<float> attend(const Config& config, KvType type, std::size_t n_keys, std::size_t tokens,
-                          std::size_t window) {
+/// Attention of the last `tokens` tokens in a cache of n_keys: four heads of queries, one of keys.
+std::vector<float> attend(KvType type, std::size_t n_keys, std::size_t tokens, std::size_t window) {
   const std::size_t dim = 128, heads = 4, layer = 1;
+  Config config;
+  config.n_layers = 2;
+  config.n_heads = heads;
+  config.n_kv_heads = 1;
+  config.head_dim_k = config.head_dim_v = dim;
   KvCache cache(config, static_cast<int>(n_keys) + 3, type);
   const auto k = random_floats(n_keys * dim, 1), v = random_floats(n_keys * dim, 2);
   for (std::size_t i = 0; i < n_keys; ++i)
@@ -43,41 +47,31 @@ std::vector<float> attend(const Config& config, KvType type, std::size_t n_keys,
 }  // namespace
 
 TEST_CASE("attention is the same for any number of threads and of tokens in a call") {
-  Config config;
-  config.n_layers = 2;
-  config.n_heads = 4;
-  config.n_kv_heads = 1;
-  config.head_dim_k = config.head_dim_v = 128;
   const int before = omp_get_max_threads();
   for (const KvType type : {KvType::kF16, KvType::kF32, KvType::kQ8_0})
     for (const std::size_t n_keys : {150u, 700u, 2900u})  // rows are shared, then keys
       for (const std::size_t window : {0u, 1000u}) {
         omp_set_num_threads(1);
-        const auto one = attend(config, type, n_keys, 1, window);
-        const auto five = attend(config, type, n_keys, 5, window);
+        const auto one = attend(type, n_keys, 1, window);
+        const auto five = attend(type, n_keys, 5, window);
         CHECK(std::equal(one.begin(), one.end(), five.end() - std::ptrdiff_t(one.size())));
         for (const int threads : {2, 3, 7}) {
           omp_set_num_threads(threads);
-          CHECK(attend(config, type, n_keys, 1, window) == one);
-          CHECK(attend(config, type, n_keys, 5, window) == five);
+          CHECK(attend(type, n_keys, 1, window) == one);
+          CHECK(attend(type, n_keys, 5, window) == five);
         }
       }
   omp_set_num_threads(before);
 }
 
 TEST_CASE("attention in threads of a team of the caller's is the same") {
-  Config config;
-  config.n_layers = 2;
-  config.n_heads = 4;
-  config.n_kv_heads = 1;
-  config.head_dim_k = config.head_dim_v = 128;
   for (const std::size_t n_keys : {20u, 700u, 2900u})
     for (const std::size_t tokens : {1u, 5u}) {  // too little for several threads, and enough
-      const auto alone = attend(config, KvType::kF16, n_keys, tokens, 0);
+      const auto alone = attend(KvType::kF16, n_keys, tokens, 0);
       constexpr int kCallers = 64;  // more than most machines have cores
       std::vector<float> of_caller[kCallers];
 #pragma omp parallel for num_threads(kCallers) schedule(static, 1)
-      for (auto& result : of_caller) result = attend(config, KvType::kF16, n_keys, tokens, 0);
+      for (auto& result : of_caller) result = attend(KvType::kF16, n_keys, tokens, 0);
       for (const auto& result : of_caller) CHECK(result == alone);
     }
 }
