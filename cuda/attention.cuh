@@ -63,11 +63,11 @@ struct AttentionShape {
 /// a time: both without a bank conflict.
 template <int kDim>
 KQ_HOST_DEVICE constexpr int key_byte(int key, int piece) {
-  return key * kDim * 2 + (piece ^ (key % 2 * 4)) * 16;
+  return key * kDim * 2 + (piece ^ (key & 1) << 2) * 16;
 }
 template <int kDim>
 KQ_HOST_DEVICE constexpr int value_byte(int key, int piece) {
-  return key * kDim * 2 + (piece ^ (key % 8)) * 16;
+  return key * kDim * 2 + (piece ^ (key & 7)) * 16;
 }
 
 /// Eight signed bytes times d.

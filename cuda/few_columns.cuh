@@ -16,6 +16,7 @@
 //     X           read from L1 and L2: 32 rows of Q4_K are 4.6 KB a unit, X 0.5 KB a column
 
 #include "cuda/product.hpp"
+#include "cuda/unit_copies.hpp"
 #include "cuda/unpack.hpp"
 
 namespace kquant::cuda {
@@ -33,88 +34,90 @@ struct FewColumns {
   static constexpr int kStages = kFit < 2 ? 2 : kFit > 4 ? 4 : kFit;
   static constexpr int kMostColumns = 16;
   static constexpr int kReduction = kWarps * kRows * kMostColumns * 4;
-  static constexpr std::size_t kShared = kWarps * kStages * kStage;
+  static constexpr int kRing = kStages * kStage;
+  static constexpr std::size_t kShared = kWarps * kRing;
+  /// The stage after one; both as bytes of the ring.
+  KQ_HOST_DEVICE static constexpr int after(int stage) {
+    return stage + kStage < kRing ? stage + kStage : 0;
+  }
+  /// Steps whose codes share words (layout.hpp) one after the other.
+  KQ_HOST_DEVICE static constexpr int step(int k) {
+    return DeviceLayout<F>::kLowBits == 4 ? k % 2 * 2 + k / 2 : k;
+  }
   static_assert(kShared >= kReduction && kShared <= (163u << 10));
 };
 
 template <class F, int kTiles8>
-KQ_KERNEL(FewColumns<F>::kThreads)
+KQ_KERNEL_SHARING(FewColumns<F>::kThreads, 2)
 void few_columns(Product p) {
   using S = FewColumns<F>;
-  const int first_tile = block().x * S::kTileRows, tiles = (p.rows + kUnitRows - 1) / kUnitRows;
+  const int first_tile = block().x * S::kTileRows;
   const int g = lane() / 4, t = lane() % 4;
-  std::byte* const ring = shared_memory() + warp() * S::kStages * S::kStage;
+  std::byte* const ring = shared_memory() + warp() * S::kRing;
 
-  // A tile beyond the last row is a copy of the last one; its results are not written.
-  const auto copy_unit = [&](int unit, int stage) {
-    if (unit < p.units) {
+  UnitCopies<F, S::kTileRows> copies(p, first_tile, warp());
+  int to_copy = warp(), fill = 0;  // the unit, and the byte of the ring where it goes
+  const auto copy_unit = [&] {
+    if (to_copy < p.units) {
 #pragma unroll
-      for (int i = 0; i < S::kTileRows; ++i) {
-        const int tile = first_tile + i < tiles ? first_tile + i : tiles - 1;
-        const std::byte* from =
-            p.weights + (static_cast<std::size_t>(tile) * static_cast<std::size_t>(p.units) +
-                         static_cast<std::size_t>(unit)) *
-                            S::kUnit;
-        std::byte* to = ring + stage * S::kStage + i * S::kUnit;
-        for (int at = lane() * 16; at < S::kUnit; at += kWarp * 16)
-          copy_async<true>(to + at, from + at);
-      }
+      for (int i = 0; i < S::kTileRows; ++i) copies.next(i, ring + fill + i * S::kUnit, S::kWarps);
     }
     commit_copies();  // an empty group where there is nothing left keeps the count
+    to_copy += S::kWarps;
+    fill = S::after(fill);
   };
 
+  // A column beyond the last one is the last one; its results are not written.
   const std::uint16_t* x[kTiles8];
 #pragma unroll
-  for (int j = 0; j < kTiles8; ++j)
-    x[j] = 8 * j + g < p.columns ? p.x +
-                                       static_cast<std::size_t>(8 * j + g) *
-                                           static_cast<std::size_t>(p.units * kUnitCols) +
-                                       8 * t
-                                 : nullptr;
+  for (int j = 0; j < kTiles8; ++j) {
+    const int column = 8 * j + g < p.columns ? 8 * j + g : p.columns - 1;
+    x[j] = p.x + static_cast<std::size_t>(column) * static_cast<std::size_t>(p.units * kUnitCols) +
+           kChunk * t;
+  }
   const auto load_x = [&](int j, int unit, int chunk) {
-    return x[j] == nullptr ? Words4{} : load16_constant(x[j] + unit * kUnitCols + chunk * kChunk);
+    return load16_constant(x[j] + unit * kUnitCols + chunk * 4 * kChunk);
   };
 
   float sum[S::kTileRows][kTiles8][4] = {};
 #pragma unroll
-  for (int s = 0; s < S::kStages - 1; ++s) copy_unit(warp() + s * S::kWarps, s);
+  for (int s = 0; s < S::kStages - 1; ++s) copy_unit();
 
   int stage = 0;
+#pragma unroll 1
   for (int unit = warp(); unit < p.units; unit += S::kWarps) {
     wait_copies<S::kStages - 2>();
     sync_warp();  // all lanes' copies are there, and all have left the stage that is filled next
-    copy_unit(unit + (S::kStages - 1) * S::kWarps, (stage + S::kStages - 1) % S::kStages);
+    copy_unit();
 
-    const std::byte* at = ring + stage * S::kStage;
-    Words4 next[kTiles8];
+    const std::byte* at = ring + stage;
+    UnitReader<F> readers[S::kTileRows];
 #pragma unroll
-    for (int j = 0; j < kTiles8; ++j) next[j] = load_x(j, unit, 0);
+    for (int i = 0; i < S::kTileRows; ++i) readers[i].open(at + i * S::kUnit, lane());
 #pragma unroll
-    for (int s = 0; s < kSteps; ++s) {
-      StepReader<F> readers[S::kTileRows];
+    for (int k = 0; k < kSteps; ++k) {
+      const int s = S::step(k);
+      Words4 x_of[kStepChunks][kTiles8];
 #pragma unroll
-      for (int i = 0; i < S::kTileRows; ++i) readers[i].open(at + i * S::kUnit, lane(), s);
+      for (int c = 0; c < kStepChunks; ++c)
+#pragma unroll
+        for (int j = 0; j < kTiles8; ++j) x_of[c][j] = load_x(j, unit, s * kStepChunks + c);
+#pragma unroll
+      for (int i = 0; i < S::kTileRows; ++i) readers[i].load(at + i * S::kUnit, lane(), s);
 #pragma unroll
       for (int c = 0; c < kStepChunks; ++c) {
-        const int chunk = s * kStepChunks + c;
-        Words4 now[kTiles8];
-#pragma unroll
-        for (int j = 0; j < kTiles8; ++j) {
-          now[j] = next[j];
-          if (chunk + 1 < kChunks) next[j] = load_x(j, unit, chunk + 1);
-        }
 #pragma unroll
         for (int i = 0; i < S::kTileRows; ++i) {
-          const ChunkFragments w = readers[i].chunk(c);
+          const ChunkFragments w = readers[i].chunk(s, c);
 #pragma unroll
           for (int j = 0; j < kTiles8; ++j) {
-            mma(sum[i][j], w.a[0], now[j].at[0], now[j].at[1]);
-            mma(sum[i][j], w.a[1], now[j].at[2], now[j].at[3]);
+            mma(sum[i][j], w.a[0], x_of[c][j].at[0], x_of[c][j].at[1]);
+            mma(sum[i][j], w.a[1], x_of[c][j].at[2], x_of[c][j].at[3]);
           }
         }
       }
     }
-    stage = (stage + 1) % S::kStages;
+    stage = S::after(stage);
   }
 
   // Sums of the warps, over the rings: warp x row x column.

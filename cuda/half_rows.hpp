@@ -4,15 +4,19 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cuda/layout.hpp"
 #include "kquant/base/macros.hpp"
 
 namespace kquant::cuda {
 
-/// kRows: one after the other, as few_columns.cuh and many_columns.cuh read them. kTiles: as
+/// Columns come in the order in which weights meet them (layout.hpp): of each 256, eight of every
+/// quarter, then the next eight of every quarter.
+///
+/// kRows: one row after the other, as few_columns.cuh and many_columns.cuh read them. kTiles: as
 /// wgmma wants its operand B in shared memory (warpgroup_columns.cuh), so that a bulk copy brings
 /// in a whole tile as it is:
 ///
-///     tiles of 128 rows x 64 columns, those of the same rows one after the other;
+///     tiles of 128 rows x 64 such columns, those of the same rows one after the other;
 ///     in a tile, 128 bytes a row, of which piece i (16 bytes) lies at place i xor row % 8;
 ///     in each chunk of 32 columns, taken as 4 x 4 pairs, rows and columns of pairs exchanged.
 ///
@@ -31,7 +35,10 @@ struct HalfRows {
   RowOrder order = RowOrder::kRows;
 
   /// Where a number is.
-  KQ_HOST_DEVICE constexpr std::size_t at(int row, int col) const {
+  KQ_HOST_DEVICE constexpr std::size_t at(int row, int weight_col) const {
+    const int quarter = weight_col % kUnitCols / kQuarter, in_quarter = weight_col % kQuarter;
+    const int col = weight_col / kUnitCols * kUnitCols + in_quarter / kChunk * (4 * kChunk) +
+                    quarter * kChunk + in_quarter % kChunk;
     if (order == RowOrder::kRows)
       return static_cast<std::size_t>(row) * static_cast<std::size_t>(padded) +
              static_cast<std::size_t>(col);

@@ -1,50 +1,80 @@
 #pragma once
 // Weights on a device: the bytes of the file in another order, in which a warp's lanes read 16
 // bytes each, side by side, and what a lane has read are the very weights that its tensor-core
-// fragment holds.
+// fragments hold.
 //
 // A unit is 16 rows x 256 columns (rows and columns that are missing are zeros), contiguous, units
 // of 16 rows one after the other from the first column to the last:
 //
-//     | codes                          | scales              | factors                    |
-//     | kBits x 32 lanes x 16 bytes    | 16 rows x field sc  | 16 rows x blocks x d[, dmin] |
+//     | codes                          | scales              | factors                      |
+//     | kBits x 32 lanes x 16 bytes    | 16 rows x field sc  | 16 rows x blocks x d[, -dmin] |
 //
 // A unit has exactly as many bytes as 16 x 256 weights in the file.
 //
-// Lane 4g + t holds, of each chunk of 32 columns, columns 8t … 8t + 7 of rows g and g + 8: the
-// order of columns within a product is free as long as activations have the same. Its codes are
-// taken in pairs (columns 2p, 2p + 1). Pair p of row half h of chunk c is
+// Lane 4g + t holds a quarter of each of rows g and g + 8: columns 64t … 64t + 63, so that it needs
+// a quarter of their scales, each for 16 columns or more. The order of columns within a product is
+// free as long as activations have the same (half_rows.hpp). A quarter is eight chunks of eight
+// columns; two chunks of every lane are one step, K = 64 of a product. Codes go in pairs, of
+// columns 8c + 2p and 8c + 2p + 1 of the quarter.
 //
-//     slot s = 8c + 4h + p,   0 <= s < 64
+// A plane of B bits a code is B vectors of 32 x 16 bytes. Pair p of a chunk is in word p of a
+// vector, the first code 16 bits below the second: with all other bits masked away, both halves are
+// binary16 numbers as they are, a code at bit b of the mantissa being worth code x 2^(b - 24). So
+// the fewest instructions are spent where codes lie in the lowest 10 bits, or 8 bits above:
 //
-// A plane of B bits a code is B vectors of 32 x 16 bytes. Of a lane's 4 B words, word s / (16 / B)
-// holds slot s: the first code of the pair at bit B (s mod (16 / B)), the second 16 bits above, so
-// that one shift and one mask put both where two binary16 numbers have their mantissas.
+//     bits of a half      15                    8 7                     0
+//     2-bit plane        | C6' | C6 | C4' | C4 | C2' | C2 | C0' | C0 |     vector 0; odd chunks in
+//     1 4-bit plane        |    C4'   |    C4    |    C0'   |    C0    |     vector c mod 4 8-bit
+//     plane        |         C0'         |          C0         |     vector c
+//
+// where C is of row g, C' of row g + 8. The bits of a second plane, which complete those codes, lie
+// where they are needed, just above the code's low bits, or as near as others leave room (field()).
 //
 //     bits      2    3    4    5    6    8    16
 //     planes    2   2+1   4   4+1  4+2   8    16
 //
 // Codes are unsigned (Q8_0: + 128). Plain types are stored as binary16, 16 bits a code. d and dmin
-// of a row are multiplied by a power of two, the same for the whole row, which brings its weights
-// into the range where binary16 is precise; its inverse multiplies the row's results. That is exact
-// but for rows whose largest weight exceeds 2^15 or whose factors differ by more than 2^15.
+// of a row are multiplied by a power of two, the same for the whole row, which makes the largest
+// scale nearly as large as binary16 allows; its inverse, times 2^24, multiplies the row's results.
+// That is exact but for rows whose factors differ by more than 2^15. dmin is stored as what is
+// multiplied by the min and added: - dmin, but + dmin where F::unpack_scales() has the min - 1.
 
 #include "kquant/format/all.hpp"
 
 namespace kquant::cuda {
 
 inline constexpr int kUnitRows = 16, kUnitCols = 256;
-inline constexpr int kChunk = 32;                   ///< columns
-inline constexpr int kChunks = kUnitCols / kChunk;  ///< of a unit
-inline constexpr int kVector = 32 * 16;             ///< bytes that a warp reads at once
+inline constexpr int kQuarter = kUnitCols / 4;  ///< columns of a lane
+inline constexpr int kChunk = 8;                ///< of them
+inline constexpr int kStepChunks = 2;
+inline constexpr int kSteps = kQuarter / (kChunk * kStepChunks);
+inline constexpr int kStepCols = kUnitCols / kSteps;  ///< of all lanes
+inline constexpr int kVector = 32 * 16;               ///< bytes that a warp reads at once
 
 /// Where a weight of a unit is.
-struct Slot {
-  int lane, slot, half;  ///< half: which of the pair
+struct Place {
+  int lane, chunk, h, pair, half;  ///< h: row g or g + 8; half: which of the pair
 };
-KQ_HOST_DEVICE constexpr Slot slot_of(int row, int col) {
-  const int chunk = col / kChunk, t = col % kChunk / 8, j = col % 8;
-  return {.lane = row % 8 * 4 + t, .slot = 8 * chunk + 4 * (row / 8) + j / 2, .half = j % 2};
+KQ_HOST_DEVICE constexpr Place place_of(int row, int col) {
+  return {.lane = row % 8 * 4 + col / kQuarter,
+          .chunk = col % kQuarter / kChunk,
+          .h = row / 8,
+          .pair = col % kChunk / 2,
+          .half = col % 2};
+}
+
+/// Where the bits of a chunk's codes are in a plane: in which vector, at which bit of each half.
+struct Field {
+  int vector, bit;
+};
+/// Of `bits` bits that follow `below` bits of the code in another plane.
+KQ_HOST_DEVICE constexpr Field field(int bits, int below, int chunk, int h) {
+  if (bits == 16) return {2 * chunk + h, 0};
+  if (below == 0) return {chunk % bits, bits * (2 * (chunk / bits) + h)};
+  // The chunks that share bits of the first plane's halves are `below` of them; `bits` of those
+  // share a bit here.
+  const int first = below * (2 * (chunk / below) + h);
+  return {chunk % bits, (first + below + bits * (chunk % below / bits)) % 16};
 }
 
 /// What is common to a format's layout; F is a block format, or F16 for all plain types.
@@ -56,6 +86,7 @@ struct DeviceLayout {
   static constexpr int kHighBits = kBits - kLowBits;
   static_assert(kHighBits >= 0 && kHighBits <= 2);
   static constexpr int kZero = F::kSigned ? 128 : F::kZero;
+  static constexpr float kCodeUnit = 0x1p-24f;  ///< of a code as the mantissa of a binary16 number
   static constexpr int kBlocks = kUnitCols / F::kBlock;  ///< of a row
   static constexpr int kFactors = F::kHasMin ? 2 : 1;    ///< of a block
   static constexpr int kScaleWords =
@@ -85,13 +116,9 @@ constexpr TensorType device_type(TensorType type) {
   return type_info(type).support == Support::kPlain ? TensorType::F16 : type;
 }
 
-/// Byte of a unit where the word with this slot of a plane begins.
-KQ_HOST_DEVICE constexpr int word_at(int plane_at, int bits, int lane, int slot) {
-  const int word = slot / (16 / bits);
-  return plane_at + word / 4 * kVector + lane * 16 + word % 4 * 4;
-}
-KQ_HOST_DEVICE constexpr int shift_of(int bits, int slot) {
-  return bits * (slot % (16 / bits));
+/// Byte of a unit where the word with this pair begins.
+KQ_HOST_DEVICE constexpr int word_at(int plane_at, Field field, const Place& place) {
+  return plane_at + field.vector * kVector + place.lane * 16 + place.pair * 4;
 }
 
 }  // namespace kquant::cuda

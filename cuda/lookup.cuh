@@ -1,8 +1,8 @@
 #pragma once
 // Weights as numbers: whole matrices, and rows of a table by token.
 //
-// dequantize: a warp has a unit; lane 4g + t writes columns 8t … 8t + 7 of rows g and g + 8 of each
-// chunk, 16 (F16, BF16) or 32 bytes (F32) at a time: a quad writes 64 or 128 bytes side by side.
+// dequantize: a warp has a unit; a lane writes its quarters of two rows (layout.hpp), 16 (F16,
+// BF16) or 32 bytes (F32) at a time, which fill sectors of 32 bytes in one or two goes.
 //
 //     limit       device memory: 0.33 … 1.06 bytes read and 2 or 4 written a weight; about 6
 //                 instructions a weight, 3e13 / 6 = 5e12 weights/s, 10 TB/s of F16 written
@@ -58,23 +58,19 @@ KQ_DEVICE void store_eight(void* out, std::size_t at, const float (&x)[8]) {
   }
 }
 
-/// Lane 4g + t's weights of a chunk of a step and row half h: columns 8t … 8t + 7.
+/// A lane's weights of a chunk of a step, of its row g + 8h.
 template <class F>
-KQ_DEVICE void weights_of_chunk(const StepCodes<F>& codes, const StepScales<F>& scales, int c,
-                                int h, int t, float (&x)[8]) {
-  const float d_scale =
-      half_value(scales.d_bits(c)) * static_cast<float>(scales.scale_integer(c, t));
-  float dmin_min = 0;
-  if constexpr (F::kHasMin)
-    dmin_min = half_value(scales.dmin_bits(c)) * static_cast<float>(scales.min_integer(c, t));
+KQ_DEVICE void weights_of_chunk(const StepCodes<F>& codes, const QuarterScales<F>& scales, int step,
+                                int c, int h, float (&x)[kChunk]) {
+  const float d_scale = scales.d_scale(step), addend = scales.addend(step);
 #pragma unroll
   for (int p = 0; p < 4; ++p) {
-    const std::uint32_t q = codes.pair(8 * c + 4 * h + p, 0);
+    const std::uint32_t q = codes.pair(step, c, h, p) >> StepCodes<F>::bit_of(step, h);
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const int code = static_cast<int>(q >> (16 * i) & 0xffffu) - DeviceLayout<F>::kZero;
       const float value = d_scale * static_cast<float>(code);
-      x[2 * p + i] = F::kHasMin ? value - dmin_min : value;
+      x[2 * p + i] = F::kHasMin ? value + addend : value;
     }
   }
 }
@@ -93,26 +89,28 @@ void dequantize(Table table, void* out) {
   const int g = lane() / 4, t = lane() % 4;
   const bool aligned = table.cols % 8 == 0;
 
-  const auto put = [&](int c, int h, float(&x)[8]) {
-    const int row = tile * kUnitRows + g + 8 * h, col = unit * kUnitCols + c * kChunk + 8 * t;
+  const auto put = [&](int c, int h, float(&x)[kChunk]) {
+    const int row = tile * kUnitRows + g + 8 * h;
+    const int col = unit * kUnitCols + t * kQuarter + c * kChunk;
     if (row >= table.rows || col >= table.cols) return;
     const float scale = table.row_scale[row];
 #pragma unroll
-    for (int i = 0; i < 8; ++i) x[i] *= scale;
+    for (int i = 0; i < kChunk; ++i) x[i] *= scale;
     const std::size_t first = static_cast<std::size_t>(row) * static_cast<std::size_t>(table.cols) +
                               static_cast<std::size_t>(col);
     if (aligned) {
       store_eight<kNumbers>(out, first, x);
     } else {
-      for (int i = 0; i < 8 && col + i < table.cols; ++i)
+      for (int i = 0; i < kChunk && col + i < table.cols; ++i)
         store_number<kNumbers>(out, first + static_cast<std::size_t>(i), x[i]);
     }
   };
-  float x[8];
+  UnitReader<F> reader;
+  reader.open(at, lane());
+  float x[kChunk];
 #pragma unroll
   for (int s = 0; s < kSteps; ++s) {
-    StepCodes<F> codes;
-    codes.open(at, lane(), s);
+    reader.load(at, lane(), s);
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       if constexpr (DeviceLayout<F>::kPlain) {
@@ -120,18 +118,16 @@ void dequantize(Table table, void* out) {
         for (int c = 0; c < kStepChunks; ++c) {
 #pragma unroll
           for (int p = 0; p < 4; ++p) {
-            const std::uint32_t pair = codes.pair(8 * c + 4 * h + p, 0);
+            const std::uint32_t pair = reader.codes.pair(s, c, h, p);
             x[2 * p] = half_value(static_cast<std::uint16_t>(pair & 0xffffu));
             x[2 * p + 1] = half_value(static_cast<std::uint16_t>(pair >> 16));
           }
           put(s * kStepChunks + c, h, x);
         }
       } else {
-        StepScales<F> scales;
-        scales.open(at, g + 8 * h, s);
 #pragma unroll
         for (int c = 0; c < kStepChunks; ++c) {
-          weights_of_chunk<F>(codes, scales, c, h, t, x);
+          weights_of_chunk<F>(reader.codes, reader.rows[h], s, c, h, x);
           put(s * kStepChunks + c, h, x);
         }
       }

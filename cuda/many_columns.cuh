@@ -19,6 +19,7 @@
 // each but the last to finish leaves its sums in device memory, the last adds all of them in order.
 
 #include "cuda/product.hpp"
+#include "cuda/unit_copies.hpp"
 #include "cuda/unpack.hpp"
 
 namespace kquant::cuda {
@@ -30,7 +31,7 @@ struct ManyColumns {
   static constexpr int kTiles = kWarps * kTileRows;
   static constexpr int kRows = kTiles * kUnitRows;
   static constexpr int kUnit = DeviceLayout<F>::kUnitBytes;
-  static constexpr int kSlot = 64;                  ///< columns of K
+  static constexpr int kSlot = kStepCols;           ///< columns of K
   static constexpr int kSlots = kUnitCols / kSlot;  ///< of a unit
   static constexpr int kSlotBytes = kColumns * kSlot * 2;
   static constexpr int kStages = 3;
@@ -43,7 +44,7 @@ struct ManyColumns {
 /// Byte of 16-byte piece `piece` of X's row `column` in a slot: odd rows have their halves
 /// exchanged, so that a quarter of a warp, two rows of X, reads 32 different banks.
 KQ_HOST_DEVICE constexpr int slot_byte(int column, int piece) {
-  return column * 128 + (piece ^ (column % 2 * 4)) * 16;
+  return column * 128 + (piece ^ (column & 1) << 2) * 16;
 }
 
 /// Leaves this block's sums in device memory. True in the last of the blocks that share a result,
@@ -85,7 +86,6 @@ template <class F, int kColumns>
 KQ_KERNEL((ManyColumns<F, kColumns>::kThreads))
 void many_columns(Product p) {
   using S = ManyColumns<F, kColumns>;
-  const int tiles = (p.rows + kUnitRows - 1) / kUnitRows;
   const int first_column = block().y * kColumns;
   const int unit_begin = static_cast<int>(static_cast<long long>(p.units) * block().z / grid().z);
   const int unit_end =
@@ -94,40 +94,34 @@ void many_columns(Product p) {
   std::byte* const weights = shared_memory();
   std::byte* const slots = weights + 2 * S::kWeightBytes;
 
-  // Pieces begin … end - 1 (of 16 bytes) of all tiles of a unit.
-  const auto copy_weights = [&](int unit, int begin, int end) {
-    std::byte* to = weights + unit % 2 * S::kWeightBytes;
-#pragma unroll 1
-    for (int i = begin + thread(); i < end; i += S::kThreads) {
-      const int of_block = i / (S::kUnit / 16), tile = block().x * S::kTiles + of_block;
-      const int at = i % (S::kUnit / 16) * 16;
-      const int there = tile < tiles ? tile : tiles - 1;
-      copy_async<true>(to + of_block * S::kUnit + at,
-                       p.weights +
-                           (static_cast<std::size_t>(there) * static_cast<std::size_t>(p.units) +
-                            static_cast<std::size_t>(unit)) *
-                               S::kUnit +
-                           at);
-    }
+  const auto unit_at = [&](int unit) {
+    return weights + unit % 2 * S::kWeightBytes + warp() * S::kTileRows * S::kUnit;
   };
+  UnitCopies<F, S::kTileRows> copies(p, block().x * S::kTiles + warp() * S::kTileRows, unit_begin);
+
+  // A column beyond the last one is the last one; its results are not written.
+  const auto x_stride = static_cast<unsigned>(p.units * kUnitCols);
+  const std::uint16_t* const x_piece =
+      p.x + static_cast<std::size_t>(first_column) * x_stride + thread() % 8 * 8;
+  const int last_column = p.columns - 1 - first_column;
   const auto copy_x = [&](int step) {
     std::byte* to = slots + step % S::kStages * S::kSlotBytes;
-#pragma unroll 1
-    for (int i = thread(); i < kColumns * 8; i += S::kThreads) {
-      const int column = i / 8, piece = i % 8;
-      const bool there = first_column + column < p.columns;
-      const std::size_t row = static_cast<std::size_t>(there ? first_column + column : 0);
-      copy_async(
-          to + slot_byte(column, piece),
-          p.x + row * static_cast<std::size_t>(p.units * kUnitCols) + step * S::kSlot + piece * 8,
-          there);
+    // Not unrolled where the sums leave no registers for all of these addresses.
+#pragma unroll(kColumns > 64 ? 1 : kColumns)
+    for (int i = 0; i < kColumns * 8 / S::kThreads; ++i) {
+      const int at = i * S::kThreads / 8 + thread() / 8,
+                column = at < last_column ? at : last_column;
+      copy_async(to + slot_byte(at, thread() % 8),
+                 x_piece + step * S::kSlot +
+                     static_cast<std::size_t>(static_cast<unsigned>(column)) * x_stride);
     }
   };
 
   float sum[S::kTileRows][S::kTiles8][4] = {};
   const int step_begin = unit_begin * S::kSlots, step_end = unit_end * S::kSlots;
-  constexpr int kPieces = S::kWeightBytes / 16;
-  if (unit_begin < unit_end) copy_weights(unit_begin, 0, kPieces);
+  if (unit_begin < unit_end)
+#pragma unroll
+    for (int i = 0; i < S::kTileRows; ++i) copies.next(i, unit_at(unit_begin) + i * S::kUnit, 1);
 #pragma unroll
   for (int s = 0; s < S::kStages - 1; ++s) {
     if (step_begin + s < step_end) copy_x(step_begin + s);
@@ -135,8 +129,9 @@ void many_columns(Product p) {
   }
 
   for (int unit = unit_begin; unit < unit_end; ++unit) {
-    const std::byte* at = weights + unit % 2 * S::kWeightBytes + warp() * S::kTileRows * S::kUnit;
-#pragma unroll 1
+    const std::byte* at = unit_at(unit);
+    UnitReader<F> readers[S::kTileRows];
+#pragma unroll
     for (int s = 0; s < S::kSlots; ++s) {
       const int step = unit * S::kSlots + s;
       // All groups but the latest are there: X of this step, and of this unit's weights, the second
@@ -145,19 +140,21 @@ void many_columns(Product p) {
       wait_copies<S::kStages - 2>();
       sync_block();
       if (step + S::kStages - 1 < step_end) copy_x(step + S::kStages - 1);
-      if (s < 2 && unit + 1 < unit_end)
-        copy_weights(unit + 1, s * (kPieces / 2), s == 0 ? kPieces / 2 : kPieces);
+      if (s < S::kTileRows && unit + 1 < unit_end)
+        copies.next(s, unit_at(unit + 1) + s * S::kUnit, 1);
       commit_copies();
 
-      StepReader<F> readers[S::kTileRows];
 #pragma unroll
-      for (int i = 0; i < S::kTileRows; ++i) readers[i].open(at + i * S::kUnit, lane(), s);
+      for (int i = 0; i < S::kTileRows; ++i) {
+        if (s == 0) readers[i].open(at + i * S::kUnit, lane());
+        readers[i].load(at + i * S::kUnit, lane(), s);
+      }
       const std::byte* x = slots + step % S::kStages * S::kSlotBytes;
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
         ChunkFragments w[S::kTileRows];
 #pragma unroll
-        for (int i = 0; i < S::kTileRows; ++i) w[i] = readers[i].chunk(c);
+        for (int i = 0; i < S::kTileRows; ++i) w[i] = readers[i].chunk(s, c);
 #pragma unroll
         for (int j = 0; j < S::kTiles8; ++j) {
           const Words4 b = load16(x + slot_byte(8 * j + g, 4 * c + t));

@@ -11,40 +11,43 @@
 namespace kquant::cuda {
 namespace {
 
-/// Largest scale and code that a format can have: bounds the weights of a block with factor d.
+/// Largest scale that a format can have: with factor d it bounds the scales of a block.
 template <class F>
 constexpr int kMostScale = DeviceLayout<F>::kScaleWords == 0 ? 1
                            : F::type == TensorType::Q2_K     ? 15
                            : F::type == TensorType::Q6_K     ? 128
                                                              : 63;
-template <class F>
-constexpr int kMostCode = F::kSigned ? 128 : std::max((1 << F::kBits) - 1 - F::kZero, F::kZero);
-
-/// The power of two that brings numbers up to `most` to 2^13 … 2^14: large enough that smaller ones
-/// are not subnormal, with room for a sum of two.
-int exponent_for(float most) {
+/// The power of two that brings numbers up to `most` to 2^k … 2^(k + 1).
+int exponent_for(float most, int k) {
   if (!(most > 0) || !std::isfinite(most)) return 0;
-  return std::clamp(13 - std::ilogb(most), -40, 60);
+  return std::clamp(k - std::ilogb(most), -40, 80);
 }
 
 Half times_power(Half h, int exponent) {
   return to_half(std::ldexp(to_float(h), exponent));
 }
 
-/// or-s `bits` of a code into its plane.
-void put(std::byte* unit, int plane_at, int n, const Slot& at, unsigned bits) {
-  std::byte* p = unit + word_at(plane_at, n, at.lane, at.slot);
+/// or-s bits of a code into their plane.
+void put(std::byte* unit, int plane_at, Field field, const Place& place, unsigned bits) {
+  std::byte* p = unit + word_at(plane_at, field, place);
   std::uint32_t word;
   std::memcpy(&word, p, 4);
-  word |= bits << (shift_of(n, at.slot) + 16 * at.half);
+  word |= bits << (field.bit + 16 * place.half);
   std::memcpy(p, &word, 4);
 }
 
+/// Q4_1 and Q5_1 have the min - 1: their m is added as it is.
+template <class F>
+constexpr bool min_is_added = [] {
+  if constexpr (DeviceLayout<F>::kScaleWords > 0 || !F::kHasMin)
+    return false;
+  else
+    return F::unpack_scales(typename F::Block{}).min_at(0) < 0;
+}();
+
 template <class F>
 float most_of(const typename F::Block& block) {
-  float most = std::fabs(F::d(block)) * kMostScale<F> * kMostCode<F>;
-  if (F::kHasMin) most = std::max(most, std::fabs(F::dmin(block)) * kMostScale<F>);
-  return most;
+  return std::max(std::fabs(F::d(block)) * kMostScale<F>, std::fabs(F::dmin(block)));
 }
 
 /// Row `r` of the 16 that begin at `units`.
@@ -60,7 +63,7 @@ float pack_row(const std::byte* row, std::size_t cols, int r, std::byte* units) 
   float most = 0;
   for (std::size_t b = 0; b < n; ++b)
     if (const float m = most_of<F>(block_at(b)); std::isfinite(m)) most = std::max(most, m);
-  const int exponent = exponent_for(most);
+  const int exponent = exponent_for(most, 14);
 
   for (std::size_t b = 0; b < n; ++b) {
     const typename F::Block block = block_at(b);
@@ -70,32 +73,36 @@ float pack_row(const std::byte* row, std::size_t cols, int r, std::byte* units) 
     for (int i = 0; i < F::kBlock; ++i) {
       int q = code_at<F>(bytes, i / F::kRun, i % F::kRun);
       if (F::kSigned) q += 128;
-      const Slot at = slot_of(r, in_unit * F::kBlock + i);
+      const Place place = place_of(r, in_unit * F::kBlock + i);
       const auto code = static_cast<unsigned>(q);
-      put(unit, 0, L::kLowBits, at, code & ((1u << L::kLowBits) - 1u));
+      put(unit, 0, field(L::kLowBits, 0, place.chunk, place.h), place,
+          code & ((1u << L::kLowBits) - 1u));
       if constexpr (L::kHighBits > 0)
-        put(unit, L::kLowBits * kVector, L::kHighBits, at, code >> L::kLowBits);
+        put(unit, L::kLowBits * kVector, field(L::kHighBits, L::kLowBits, place.chunk, place.h),
+            place, code >> L::kLowBits);
     }
     if constexpr (L::kScaleWords > 0)
       std::memcpy(unit + L::kScalesAt + r * L::kRowScales, block.sc, sizeof block.sc);
     // F::d and F::dmin are halves in every weight format: exact.
+    const float addend = min_is_added<F> ? F::dmin(block) : -F::dmin(block);
     const Half factors[2] = {times_power(to_half(F::d(block)), exponent),
-                             times_power(to_half(F::dmin(block)), exponent)};
+                             times_power(to_half(addend), exponent)};
     std::memcpy(unit + L::kFactorsAt + r * L::kRowFactors + in_unit * L::kFactors * 2, factors,
                 L::kFactors * 2);
   }
-  return std::ldexp(1.0f, -exponent);
+  return std::ldexp(1.0f / L::kCodeUnit, -exponent);
 }
 
 float pack_plain_row(std::span<const float> row, int r, std::byte* units) {
   float most = 0;
   for (const float x : row)
     if (std::isfinite(x)) most = std::max(most, std::fabs(x));
-  const int exponent = exponent_for(most);
-  for (std::size_t col = 0; col < row.size(); ++col)
-    put(units + col / kUnitCols * DeviceLayout<F16>::kUnitBytes, 0, 16,
-        slot_of(r, static_cast<int>(col % kUnitCols)),
-        to_half(std::ldexp(row[col], exponent)).bits);
+  const int exponent = exponent_for(most, 13);
+  for (std::size_t col = 0; col < row.size(); ++col) {
+    const Place place = place_of(r, static_cast<int>(col % kUnitCols));
+    put(units + col / kUnitCols * DeviceLayout<F16>::kUnitBytes, 0,
+        field(16, 0, place.chunk, place.h), place, to_half(std::ldexp(row[col], exponent)).bits);
+  }
   return std::ldexp(1.0f, -exponent);
 }
 

@@ -2,65 +2,56 @@
 // From a unit's bytes (layout.hpp) to numbers: pairs of binary16 for tensor cores, and single
 // weights in binary32 for tables that are looked up.
 //
-// A code q < 1024 becomes a binary16 number by being or-ed into the mantissa of 1024: 0x6400 | q is
-// 1024 + q. One shift, one lop3, one subtraction (exact) and one multiplication make two weights:
+// Codes are never converted: where they lie, they are the mantissas of (subnormal) binary16 numbers
+// already, q x 2^(b - 24) at bit b. One lop3 and one fused multiply-add make two weights:
 //
-//     weight = (q - zero) * (d * scale)  [- dmin * min]
+//     weight = q x 2^(b - 24) * S + A,     S = (d * scale) x 2^-b
+//                                          A = - zero x 2^(b - 24) * S,  or  - dmin * min x 2^-24
 //
 // with d * scale and dmin * min rounded to binary16 and the result rounded once more: a relative
-// error of about 2^-11, against 2^-5 … 2^-9 of the quantization itself. The CPU's dequantization
-// forms the same in binary32.
+// error of about 2^-11 (and an absolute one of 2^-25, where a row's scales are 2^14), against
+// 2^-5 … 2^-9 of the quantization itself. The CPU's dequantization forms the same in binary32.
 
 #include "cuda/layout.hpp"
 #include "cuda/vocabulary.hpp"
 
 namespace kquant::cuda {
 
-inline constexpr std::uint16_t kMagic = 0x6400;  ///< 1024 in binary16
-
-/// (1024 + q) - (1024 + zero), in both halves.
-KQ_DEVICE Half2 without_magic(std::uint32_t magic, int zero) {
-  return sub({magic}, {twice(static_cast<std::uint16_t>(kMagic + zero))});
+/// 2^exponent in binary16, from 2^-14 to 2^15.
+KQ_HOST_DEVICE constexpr std::uint16_t half_power(int exponent) {
+  return static_cast<std::uint16_t>((15 + exponent) << 10);
 }
+inline constexpr std::uint16_t kMinus = 0x8000;
 
-inline constexpr int kSteps = 4;  ///< of a unit; a step is 64 columns
-inline constexpr int kStepChunks = kChunks / kSteps;
-inline constexpr int kStepSlots = 16;
+/// A lane's words of one plane in one step, that of `below` bits below it or of none.
+template <int kBits, int kBelow>
+struct PlaneStep {
+  static constexpr int kVectors = kBits == 16 ? 4 : kBits == 1 ? 1 : 2;
+  Words4 vectors[kVectors];
 
-/// A lane's words of one plane in one step: 16 slots of B bits are B words.
-template <int kBits>
-struct PlaneWords {
-  std::uint32_t at[kBits];
-
-  KQ_DEVICE void load(const std::byte* lane_bytes, int step) {
-    if constexpr (kBits >= 4) {
-#pragma unroll
-      for (int i = 0; i < kBits / 4; ++i) {
-        const Words4 v = load16(lane_bytes + (step * (kBits / 4) + i) * kVector);
-#pragma unroll
-        for (int j = 0; j < 4; ++j) at[4 * i + j] = v.at[j];
-      }
-    } else {
-      const auto* words = reinterpret_cast<const std::uint32_t*>(
-          lane_bytes + step * kBits / 4 * kVector + step * kBits % 4 * 4);
-#pragma unroll
-      for (int i = 0; i < kBits; ++i) at[i] = words[i];
-    }
+  KQ_DEVICE static constexpr int first_of(int step) {
+    return field(kBits, kBelow, kStepChunks * step, 0).vector;
   }
-
-  /// Bits of the two codes of a slot of this step, moved up, one in each half, or-ed into `onto`.
-  /// With the slot a constant: one shift, one lop3.
-  KQ_DEVICE std::uint32_t codes(int slot, int up, std::uint32_t onto) const {
-    constexpr std::uint32_t kMask = kBits == 16 ? 0xffffu : (1u << kBits) - 1u;
-    const std::uint32_t word = at[slot / (16 / kBits)];
-    const int shift = shift_of(kBits, slot) - up;
+  KQ_DEVICE void load(const std::byte* lane_bytes, int step) {
+#pragma unroll
+    for (int i = 0; i < kVectors; ++i)
+      vectors[i] = load16(lane_bytes + (first_of(step) + i) * kVector);
+  }
+  /// Bits of two codes, one in each half, moved to bit `to` and or-ed into `onto`; one lop3 where
+  /// they are there, else a shift, too. All but this object constants.
+  KQ_DEVICE std::uint32_t codes(int step, int chunk, int h, int pair, int to,
+                                std::uint32_t onto) const {
+    const Field at = field(kBits, kBelow, kStepChunks * step + chunk, h);
+    const std::uint32_t word = vectors[at.vector - first_of(step)].at[pair];
+    if constexpr (kBits == 16) return word;
+    const int shift = at.bit - to;
     const std::uint32_t moved =
         shift >= 0 ? word >> (shift >= 0 ? shift : 0) : word << (shift < 0 ? -shift : 0);
-    return and_or(moved, (kMask << up) * 0x00010001u, onto);
+    return and_or(moved, twice(static_cast<std::uint16_t>(((1 << kBits) - 1) << to)), onto);
   }
 };
-template <>
-struct PlaneWords<0> {
+template <int kBelow>
+struct PlaneStep<0, kBelow> {
   KQ_DEVICE void load(const std::byte*, int) {}
 };
 
@@ -68,194 +59,212 @@ struct PlaneWords<0> {
 template <class F>
 struct StepCodes {
   using L = DeviceLayout<F>;
-  PlaneWords<L::kLowBits> low;
-  PlaneWords<L::kHighBits> high;
+  PlaneStep<L::kLowBits, 0> low;
+  PlaneStep<L::kHighBits, L::kLowBits> high;
 
   KQ_DEVICE void open(const std::byte* unit, int lane, int step) {
     low.load(unit + lane * 16, step);
     high.load(unit + L::kLowBits * kVector + lane * 16, step);
   }
-  /// Two codes (of columns 2p and 2p + 1), in the low bits of each half of `onto`.
-  KQ_DEVICE std::uint32_t pair(int slot, std::uint32_t onto) const {
-    std::uint32_t q = low.codes(slot, 0, onto);
-    if constexpr (L::kHighBits > 0) q = high.codes(slot, L::kLowBits, q);
+  /// The bit of each half where pair() has the codes of a step: 0 … 6, and up to bit 9.
+  KQ_HOST_DEVICE static constexpr int bit_of(int step, int h) {
+    return field(L::kLowBits, 0, kStepChunks * step, h).bit % 8;
+  }
+  /// Two codes. `step`, which has been opened, and all others are constants.
+  KQ_DEVICE std::uint32_t pair(int step, int chunk, int h, int p) const {
+    const int bit = bit_of(step, h);
+    std::uint32_t q = low.codes(step, chunk, h, p, bit, 0);
+    if constexpr (L::kHighBits > 0) q = high.codes(step, chunk, h, p, bit + L::kLowBits, q);
     return q;
   }
 };
 
-/// One of four words; no run-time index, which would move them to memory.
+/// One of few words; no run-time index into registers, which would move them to memory.
 template <int kWords>
 KQ_DEVICE std::uint32_t pick(const std::uint32_t (&words)[kWords], int i) {
-  if constexpr (kWords == 1) return words[0];
-  if constexpr (kWords == 2) return i == 0 ? words[0] : words[1];
-  if constexpr (kWords == 4)
-    return i < 2 ? (i == 0 ? words[0] : words[1]) : (i == 2 ? words[2] : words[3]);
+  if constexpr (kWords == 1)
+    return words[0];
+  else
+    return i == 0 ? words[0] : words[1];
 }
 
-/// Scales and factors of one row in one step.
+/// What codes are multiplied by, and what is added; in both halves.
+struct ScaleAndAddend {
+  Half2 scale, addend;
+};
+
+/// Scales and factors of a quarter of a row.
 template <class F>
-struct StepScales {
+struct QuarterScales {
   using L = DeviceLayout<F>;
-  static constexpr bool kWords = L::kScaleWords > 0;  ///< k-quants: integer scales
-  static constexpr int kSubsInChunk = kWords ? kChunk / F::kSub : 1;
-  static constexpr int kSubsInStep = kSubsInChunk * kStepChunks;
-  static constexpr bool kSignedScale = !F::kHasMin;  ///< formats with mins have unsigned scales
-  static constexpr int kConstantMin = [] {
-    if constexpr (kWords)
-      return 0;
-    else
-      return F::unpack_scales(typename F::Block{}).min_at(0);
-  }();
-  static constexpr int kFactorWords = kWords ? 1 : L::kFactors;
+  static constexpr int kSubs = kQuarter / F::kSub;         ///< 4, or 2
+  static constexpr bool kIntegers = L::kScaleWords > 0;    ///< k-quants
+  static constexpr bool kPairs = kIntegers && F::kHasMin;  ///< of a scale and a min
+  static_assert(kPairs || !kIntegers || kSubs == 4);
 
-  std::uint32_t scale_bytes = 0, min_bytes = 0;  ///< those of this step from the lowest byte up
-  std::uint32_t factors[kFactorWords];           ///< halves: d[, dmin] of each block
+  /// kPairs: bytes scale, min of two sub-blocks; else scale + 128 of four.
+  std::uint32_t integers[kPairs ? kSubs / 2 : 1];
+  /// Halves. k-quants: d and -dmin, or d twice; else d of two blocks, or d and m of each.
+  std::uint32_t factors[!kIntegers && F::kHasMin ? 2 : 1];
 
-  KQ_DEVICE void open(const std::byte* unit, int row, int step) {
-    if constexpr (kWords) {
-      std::uint32_t sc[L::kScaleWords];
-      const auto* at =
-          reinterpret_cast<const std::uint32_t*>(unit + L::kScalesAt) + row * L::kScaleWords;
-#pragma unroll
-      for (int i = 0; i < L::kScaleWords; ++i) sc[i] = at[i];
-      const auto words = F::unpack_scale_words(sc);
-      const int word = step * kSubsInStep / 4, shift = step * kSubsInStep % 4 * 8;
-      scale_bytes = pick(words.scale, word) >> shift;
-      if constexpr (F::kHasMin) {
-        min_bytes = pick(words.min, word) >> shift;
-        factors[0] = reinterpret_cast<const std::uint32_t*>(unit + L::kFactorsAt)[row];
+  KQ_DEVICE void open(const std::byte* unit, int row, int t) {
+    const std::byte* factors_of_row = unit + L::kFactorsAt + row * L::kRowFactors;
+    if constexpr (kIntegers) {
+      const auto* sc =
+          reinterpret_cast<const std::uint32_t*>(unit + L::kScalesAt + row * L::kRowScales);
+      const auto word = F::unpack_scale_word(sc, t * kSubs / 4);
+      if constexpr (kPairs) {
+        constexpr std::uint32_t kFirst = 0x5140, kSecond = 0x7362;
+        if constexpr (kSubs == 4) {
+          integers[0] = permute_bytes(word.scale, word.min, kFirst);
+          integers[1] = permute_bytes(word.scale, word.min, kSecond);
+        } else {
+          integers[0] = permute_bytes(word.scale, word.min, t % 2 == 0 ? kFirst : kSecond);
+        }
+        factors[0] = *reinterpret_cast<const std::uint32_t*>(factors_of_row);
       } else {
-        factors[0] = reinterpret_cast<const std::uint16_t*>(unit + L::kFactorsAt)[row];
+        integers[0] = word.scale ^ 0x80808080u;
+        factors[0] = twice(*reinterpret_cast<const std::uint16_t*>(factors_of_row));
       }
     } else {
-      const auto* at =
-          reinterpret_cast<const std::uint32_t*>(unit + L::kFactorsAt + row * L::kRowFactors) +
-          step * kFactorWords;
+      constexpr int kWords = F::kHasMin ? 2 : 1;
+      const auto* words = reinterpret_cast<const std::uint32_t*>(factors_of_row) + t * kWords;
 #pragma unroll
-      for (int i = 0; i < kFactorWords; ++i) factors[i] = at[i];
+      for (int i = 0; i < kWords; ++i) factors[i] = words[i];
     }
   }
 
-  KQ_DEVICE std::uint16_t d_bits(int chunk) const {
-    return factor_bits(chunk, 0);
-  }
-  KQ_DEVICE std::uint16_t dmin_bits(int chunk) const {
-    return factor_bits(chunk, 1);
+  /// For the codes of a step as StepCodes::pair() has them, of row half h; both are constants.
+  KQ_DEVICE ScaleAndAddend of_step(int step, int h) const {
+    const int bit = StepCodes<F>::bit_of(step, h), block = sub_block(step);
+    if constexpr (kPairs) {
+      // 1024 x 2^-bit + scale x 2^-bit, and the min as a mantissa.
+      const auto base = half_power(10 - bit);
+      const auto s = static_cast<std::uint32_t>(2 * (block % 2));
+      const std::uint32_t raw =
+          permute_bytes(integers[block / 2], base >> 8, s | 4u << 4 | (s + 1) << 8 | 5u << 12);
+      return halves_of(mul(sub({raw}, {base}), {factors[0]}));
+    } else if constexpr (kIntegers) {
+      // Two steps at once.
+      const int first = step - step % 2;
+      const int bits[2] = {StepCodes<F>::bit_of(first, h), StepCodes<F>::bit_of(first + 1, h)};
+      const std::uint16_t bases[2] = {half_power(10 - bits[0]), half_power(10 - bits[1])};
+      const auto s = static_cast<std::uint32_t>(first);
+      const std::uint32_t raw = permute_bytes(integers[0], (bases[0] >> 8) | (bases[1] & 0xff00u),
+                                              s | 4u << 4 | (s + 1) << 8 | 5u << 12);
+      const Half2 scales = mul(sub({raw}, both(bases[0] + 128, bases[1] + 128)), {factors[0]});
+      const Half2 addends =
+          mul(scales, both(kMinus | L::kZero << bits[0], kMinus | L::kZero << bits[1]));
+      return step % 2 == 0 ? ScaleAndAddend{low_twice(scales), low_twice(addends)}
+                           : ScaleAndAddend{high_twice(scales), high_twice(addends)};
+    } else if constexpr (F::kHasMin) {
+      return halves_of(mul({factors[block]}, both(half_power(-bit), 1)));
+    } else {
+      const Half2 scales = mul({factors[0]}, {twice(half_power(-bit))});
+      const Half2 addends = mul({factors[0]}, {twice(kMinus | L::kZero)});
+      return block == 0 ? ScaleAndAddend{low_twice(scales), low_twice(addends)}
+                        : ScaleAndAddend{high_twice(scales), high_twice(addends)};
+    }
   }
 
-  /// What lane t meets in a chunk of this step.
-  KQ_DEVICE int scale_integer(int chunk, int t) const {
-    return integer(scale_bytes, chunk, t, 1);
+  /// d * scale of a step in binary32, rounded as dequantize_block does, for codes that count 1.
+  KQ_DEVICE float d_scale(int step) const {
+    const int block = sub_block(step);
+    if constexpr (kPairs) return d(0) * static_cast<float>(pair_of(block) & 0xffu);
+    if constexpr (kIntegers)
+      return d(0) * static_cast<float>(static_cast<int>(integers[0] >> (8 * block) & 0xffu) - 128);
+    return d(block);
   }
-  KQ_DEVICE int min_integer(int chunk, int t) const {
-    return integer(min_bytes, chunk, t, kConstantMin);
-  }
-
-  /// d * scale, twice.
-  KQ_DEVICE Half2 scale(int chunk, int t) const {
-    const Half2 d{twice(d_bits(chunk))};
-    if constexpr (!kWords)
-      return d;
-    else
-      return mul(small_integer<kSignedScale>(scale_bytes, chunk, t), d);
-  }
-  /// - dmin * min, twice.
-  KQ_DEVICE Half2 minus_min(int chunk, int t) const {
-    const auto d = static_cast<std::uint16_t>(dmin_bits(chunk) ^ (kConstantMin < 0 ? 0u : 0x8000u));
-    if constexpr (!kWords)
-      return {twice(d)};
-    else
-      return mul(small_integer<false>(min_bytes, chunk, t), {twice(d)});
+  /// - dmin * min, likewise; 0 where there is none.
+  KQ_DEVICE float addend(int step) const {
+    if constexpr (!F::kHasMin) return 0.0f;
+    const int block = sub_block(step);
+    if constexpr (kPairs) return second(0) * static_cast<float>(pair_of(block) >> 8 & 0xffu);
+    return second(block);
   }
 
  private:
-  KQ_DEVICE static int byte_of(int chunk, int t) {
-    return chunk * kSubsInChunk + (kSubsInChunk == 2 ? t / 2 : 0);
+  KQ_DEVICE static constexpr int sub_block(int step) {
+    return step * kSubs / kSteps;
   }
-  KQ_DEVICE static int integer(std::uint32_t bytes, int chunk, int t, int constant) {
-    if constexpr (!kWords) return constant;
-    return static_cast<std::int8_t>(bytes >> (8 * byte_of(chunk, t)) & 0xffu);
+  KQ_DEVICE std::uint32_t pair_of(int block) const {
+    return pick(integers, block / 2) >> (16 * (block % 2));
   }
-  KQ_DEVICE std::uint16_t factor_bits(int chunk, int which) const {
-    const int i = (kWords ? 0 : chunk) * L::kFactors + which;
-    return static_cast<std::uint16_t>(factors[i / 2] >> (16 * (i % 2)));
+  KQ_DEVICE float d(int block) const {
+    const std::uint32_t word = pick(factors, F::kHasMin ? block : 0);
+    const bool high = !kIntegers && !F::kHasMin && block == 1;
+    return L::kCodeUnit * half_value(static_cast<std::uint16_t>(high ? word >> 16 : word));
   }
-  /// A byte as a binary16 number, twice: one byte permutation and one subtraction.
-  template <bool kSigned>
-  KQ_DEVICE static Half2 small_integer(std::uint32_t bytes, int chunk, int t) {
-    const auto byte = static_cast<std::uint32_t>(byte_of(chunk, t));
-    const std::uint32_t magic =
-        permute_bytes(bytes ^ (kSigned ? 0x80808080u : 0u), 0x64646464u, 0x4040u | byte * 0x0101u);
-    return without_magic(magic, kSigned ? 128 : 0);
+  KQ_DEVICE float second(int block) const {
+    return L::kCodeUnit * half_value(static_cast<std::uint16_t>(pick(factors, block) >> 16));
+  }
+  KQ_DEVICE static ScaleAndAddend halves_of(Half2 both) {
+    return {low_twice(both), high_twice(both)};
+  }
+  KQ_DEVICE static constexpr Half2 both(int low, int high) {
+    return {static_cast<std::uint32_t>(low) | static_cast<std::uint32_t>(high) << 16};
   }
 };
 
 /// A lane's fragments of tensor-core operand A for the two products of a chunk: rows g and g + 8,
-/// columns 8t … 8t + 3 and 8t + 4 … 8t + 7.
+/// its columns 0 … 3 and 4 … 7.
 struct ChunkFragments {
   std::uint32_t a[2][4];
 };
 
-/// One step of a unit, as lane 4g + t of a warp reads it.
+/// A unit, as lane 4g + t of a warp reads it: scales once, codes step by step.
 template <class F>
-struct StepReader {
+struct UnitReader {
+  QuarterScales<F> rows[2];
   StepCodes<F> codes;
-  StepScales<F> rows[2];
-  int t;
 
-  KQ_DEVICE void open(const std::byte* unit, int lane, int step) {
-    codes.open(unit, lane, step);
-    rows[0].open(unit, lane / 4, step);
-    rows[1].open(unit, lane / 4 + 8, step);
-    t = lane % 4;
+  KQ_DEVICE void open(const std::byte* unit, int lane) {
+    rows[0].open(unit, lane / 4, lane % 4);
+    rows[1].open(unit, lane / 4 + 8, lane % 4);
   }
-  /// Of chunk 0 or 1 of the step, a constant.
-  KQ_DEVICE ChunkFragments chunk(int c) const {
+  KQ_DEVICE void load(const std::byte* unit, int lane, int step) { codes.open(unit, lane, step); }
+  /// Of chunk 0 or 1 of the step that was loaded; constants.
+  KQ_DEVICE ChunkFragments chunk(int step, int c) const {
     ChunkFragments out;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      const Half2 scale = rows[h].scale(c, t);
-      Half2 minus_min{};
-      if constexpr (F::kHasMin) minus_min = rows[h].minus_min(c, t);
+      const ScaleAndAddend of = rows[h].of_step(step, h);
 #pragma unroll
-      for (int p = 0; p < 4; ++p) {
-        const Half2 q =
-            without_magic(codes.pair(8 * c + 4 * h + p, twice(kMagic)), DeviceLayout<F>::kZero);
-        const Half2 weight = F::kHasMin ? fma(q, scale, minus_min) : mul(q, scale);
-        out.a[p / 2][2 * (p % 2) + h] = weight.bits;
-      }
+      for (int p = 0; p < 4; ++p)
+        out.a[p / 2][2 * (p % 2) + h] = fma({codes.pair(step, c, h, p)}, of.scale, of.addend).bits;
     }
     return out;
   }
 };
 
 template <>
-struct StepReader<F16> {
+struct UnitReader<F16> {
   StepCodes<F16> codes;
 
-  KQ_DEVICE void open(const std::byte* unit, int lane, int step) { codes.open(unit, lane, step); }
-  KQ_DEVICE ChunkFragments chunk(int c) const {
+  KQ_DEVICE void open(const std::byte*, int) {}
+  KQ_DEVICE void load(const std::byte* unit, int lane, int step) { codes.open(unit, lane, step); }
+  KQ_DEVICE ChunkFragments chunk(int step, int c) const {
     ChunkFragments out;
 #pragma unroll
     for (int h = 0; h < 2; ++h)
 #pragma unroll
-      for (int p = 0; p < 4; ++p) out.a[p / 2][2 * (p % 2) + h] = codes.pair(8 * c + 4 * h + p, 0);
+      for (int p = 0; p < 4; ++p) out.a[p / 2][2 * (p % 2) + h] = codes.pair(step, c, h, p);
     return out;
   }
 };
 
 /// One code, by its place.
 template <class F>
-KQ_DEVICE int code_in_unit(const std::byte* unit, int row, int col) {
+KQ_DEVICE int code_in_unit(const std::byte* unit, const Place& place) {
   using L = DeviceLayout<F>;
-  const Slot at = slot_of(row, col);
-  const auto bits = [&](int plane_at, int n) {
-    const auto word =
-        *reinterpret_cast<const std::uint32_t*>(unit + word_at(plane_at, n, at.lane, at.slot));
-    return static_cast<int>((word >> (shift_of(n, at.slot) + 16 * at.half)) & ((1u << n) - 1u));
+  const auto bits = [&](int plane_at, int n, int below) {
+    const Field at = field(n, below, place.chunk, place.h);
+    const auto word = *reinterpret_cast<const std::uint32_t*>(unit + word_at(plane_at, at, place));
+    return static_cast<int>((word >> (at.bit + 16 * place.half)) & ((1u << n) - 1u));
   };
-  int q = bits(0, L::kLowBits);
-  if constexpr (L::kHighBits > 0) q |= bits(L::kLowBits * kVector, L::kHighBits) << L::kLowBits;
+  int q = bits(0, L::kLowBits, 0);
+  if constexpr (L::kHighBits > 0)
+    q |= bits(L::kLowBits * kVector, L::kHighBits, L::kLowBits) << L::kLowBits;
   return q;
 }
 
@@ -263,20 +272,16 @@ KQ_DEVICE int code_in_unit(const std::byte* unit, int row, int col) {
 /// power of two, which is exact.
 template <class F>
 KQ_DEVICE float weight_in_unit(const std::byte* unit, int row, int col) {
-  const int q = code_in_unit<F>(unit, row, col);
+  const Place place = place_of(row, col);
+  const int q = code_in_unit<F>(unit, place);
   if constexpr (DeviceLayout<F>::kPlain) {
     return half_value(static_cast<std::uint16_t>(q));
   } else {
-    const int chunk = col / kChunk % kStepChunks, t = col % kChunk / 8;
-    StepScales<F> scales;
-    scales.open(unit, row, col / kChunk / kStepChunks);
-    const float d_scale =
-        half_value(scales.d_bits(chunk)) * static_cast<float>(scales.scale_integer(chunk, t));
-    const float value = d_scale * static_cast<float>(q - DeviceLayout<F>::kZero);
-    if constexpr (F::kHasMin)
-      return value -
-             half_value(scales.dmin_bits(chunk)) * static_cast<float>(scales.min_integer(chunk, t));
-    return value;
+    QuarterScales<F> scales;
+    scales.open(unit, row, place.lane % 4);
+    const int step = place.chunk / kStepChunks;
+    const float value = scales.d_scale(step) * static_cast<float>(q - DeviceLayout<F>::kZero);
+    return F::kHasMin ? value + scales.addend(step) : value;
   }
 }
 

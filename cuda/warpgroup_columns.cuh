@@ -184,16 +184,18 @@ KQ_DEVICE void multiply_pieces(const Product& p) {
       wait(&barriers.weights_full[stage.stage], stage.round);
       const std::byte* at =
           shared_memory() + S::kWeightsAt + stage.stage * S::kWeightBytes + own_unit * S::kUnit;
+      UnitReader<F> readers[S::kTileRows];
+#pragma unroll
+      for (int i = 0; i < S::kTileRows; ++i) readers[i].open(at + 4 * i * S::kUnit, lane());
 #pragma unroll
       for (int s = 0; s < S::kSlots; ++s) {
-        StepReader<F> readers[S::kTileRows];
 #pragma unroll
-        for (int i = 0; i < S::kTileRows; ++i) readers[i].open(at + 4 * i * S::kUnit, lane(), s);
+        for (int i = 0; i < S::kTileRows; ++i) readers[i].load(at + 4 * i * S::kUnit, lane(), s);
         const std::uint64_t x = operand_rows(shared_memory() + slot.stage * S::kSlotBytes);
 #pragma unroll
         for (int c = 0; c < 2; ++c) {
 #pragma unroll
-          for (int i = 0; i < S::kTileRows; ++i) w[c][i] = readers[i].chunk(c);
+          for (int i = 0; i < S::kTileRows; ++i) w[c][i] = readers[i].chunk(s, c);
           if (c == 0) wait(&barriers.x_full[slot.stage], slot.round);
           fence_operands();
 #pragma unroll

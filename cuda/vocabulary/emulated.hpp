@@ -107,8 +107,7 @@ inline bool any_of_warp(bool x) {
   return std::find(all, all + kWarp, true) != all + kWarp;
 }
 
-template <bool kOnce = false>
-void copy_async(void* shared, const void* global, bool there = true) {
+inline void copy_async(void* shared, const void* global, bool there = true) {
   emulator::copy(shared, global, there);
 }
 inline void commit_copies() {
@@ -143,6 +142,12 @@ inline Half2 fma(Half2 a, Half2 b, Half2 c) {
     return emulator::round_to_half(emulator::part(a, s) * emulator::part(b, s) +
                                    emulator::part(c, s));
   });
+}
+inline Half2 low_twice(Half2 x) {
+  return {twice(static_cast<std::uint16_t>(x.bits))};
+}
+inline Half2 high_twice(Half2 x) {
+  return {twice(static_cast<std::uint16_t>(x.bits >> 16))};
 }
 inline Half2 to_half2(float low, float high) {
   return {std::uint32_t{to_half(low).bits} | std::uint32_t{to_half(high).bits} << 16};

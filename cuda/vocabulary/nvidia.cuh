@@ -46,23 +46,11 @@ KQ_DEVICE std::uint32_t shared_address(const void* p) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
 }
 
-/// 16 bytes from device to shared memory, past L1; zeros where `there` is false. Weights are read
-/// once: `kOnce` lets L2 drop them first.
-template <bool kOnce = false>
+/// 16 bytes from device to shared memory, past L1; zeros where `there` is false.
 KQ_DEVICE void copy_async(void* shared, const void* global, bool there = true) {
-  const int bytes = there ? 16 : 0;
-  if constexpr (kOnce) {
-    std::uint64_t policy;
-    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(
-                     shared_address(shared)),
-                 "l"(global), "r"(bytes), "l"(policy)
-                 : "memory");
-  } else {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)),
-                 "l"(global), "r"(bytes)
-                 : "memory");
-  }
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)),
+               "l"(global), "r"(there ? 16 : 0)
+               : "memory");
 }
 /// Closes a group of this thread's copies.
 KQ_DEVICE void commit_copies() {
@@ -102,6 +90,17 @@ KQ_DEVICE Half2 fma(Half2 a, Half2 b, Half2 c) {
   Half2 d;
   asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(d.bits) : "r"(a.bits), "r"(b.bits), "r"(c.bits));
   return d;
+}
+/// One half in both, which the compiler makes part of the instruction that takes it.
+KQ_DEVICE Half2 low_twice(Half2 x) {
+  Half2 y;
+  asm("{.reg .b16 l, h; mov.b32 {l, h}, %1; mov.b32 %0, {l, l};}" : "=r"(y.bits) : "r"(x.bits));
+  return y;
+}
+KQ_DEVICE Half2 high_twice(Half2 x) {
+  Half2 y;
+  asm("{.reg .b16 l, h; mov.b32 {l, h}, %1; mov.b32 %0, {h, h};}" : "=r"(y.bits) : "r"(x.bits));
+  return y;
 }
 KQ_DEVICE Half2 to_half2(float low, float high) {
   Half2 h;

@@ -86,10 +86,11 @@ void check(const Device& device, const Problem& p) {
       to_device(device, plan.merges.empty() ? std::vector<AttentionMerge>(1) : plan.merges);
   const Buffer parts = to_device(
       device, std::vector<float>(plan.tiles.size() * size(kQueryRows * (kv.padded_v() + 2)), NAN));
-  const int out_padded = p.heads * p.dim_v + 5;
+  const int out_padded = (p.heads * p.dim_v + 5 + kUnitCols - 1) / kUnitCols * kUnitCols;
   constexpr std::uint16_t kUntouched = 0x1234;
   const Buffer out =
       to_device(device, std::vector<std::uint16_t>(size(p.tokens * out_padded), kUntouched));
+  const HalfRows rows{.data = out.as<std::uint16_t>(), .padded = out_padded};
   attend(device,
          {.tiles = tiles.as<AttentionTile>(),
           .merges = merges.as<AttentionMerge>(),
@@ -99,7 +100,7 @@ void check(const Device& device, const Problem& p) {
           .window = p.window,
           .soft_cap = p.soft_cap,
           .q = q.as<std::uint16_t>() + size(p.first * p.heads * kv.padded_k()),
-          .out = {.data = out.as<std::uint16_t>(), .padded = out_padded},
+          .out = rows,
           .parts = parts.as<float>()},
          plan);
   const auto found = to_host<std::uint16_t>(device, out);
@@ -127,13 +128,13 @@ void check(const Device& device, const Problem& p) {
           expected += score[size(key - begin)] / sum *
                       double{qkv[size(key) * width +
                                  size((p.heads + p.kv_heads) * p.dim_k + kv_head * p.dim_v + d)]};
-        const double got = to_float(Half{found[size(i * out_padded + h * p.dim_v + d)]});
+        const double got = to_float(Half{found[rows.at(i, h * p.dim_v + d)]});
         error += (got - expected) * (got - expected);
         norm += expected * expected;
       }
     }
     for (int d = p.heads * p.dim_v; d < out_padded; ++d)
-      REQUIRE(found[size(i * out_padded + d)] == kUntouched);
+      REQUIRE(found[rows.at(i, d)] == kUntouched);
   }
   REQUIRE(std::sqrt(error / norm) < (p.q8 ? 2e-2 : 3e-3));
 }

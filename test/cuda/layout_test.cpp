@@ -5,6 +5,7 @@
 #include <set>
 
 #include "cuda/attention.cuh"
+#include "cuda/half_rows.hpp"
 #include "cuda/many_columns.cuh"
 #include "cuda/pack.hpp"
 #include "device.hpp"
@@ -13,29 +14,63 @@
 using namespace kquant;
 using namespace kquant::cuda;
 
-TEST_CASE("a unit's slots are a permutation of its weights, in every plane") {
-  for (const int bits : {1, 2, 4, 8, 16}) {
+TEST_CASE("a unit's places are a permutation of its weights, in every plane") {
+  struct Plane {
+    int bits, below;
+  };
+  for (const auto [bits, below] : {Plane{2, 0}, Plane{4, 0}, Plane{8, 0}, Plane{16, 0}, Plane{1, 2},
+                                   Plane{1, 4}, Plane{2, 4}}) {
     std::set<int> taken;
     for (int row = 0; row < kUnitRows; ++row)
       for (int col = 0; col < kUnitCols; ++col) {
-        const Slot at = slot_of(row, col);
-        const int byte = word_at(0, bits, at.lane, at.slot);
-        const int bit = 8 * byte + shift_of(bits, at.slot) + 16 * at.half;
+        const Place place = place_of(row, col);
+        const Field at = field(bits, below, place.chunk, place.h);
+        const int byte = word_at(0, at, place);
+        const int bit = 8 * byte + at.bit + 16 * place.half;
         REQUIRE(byte % 4 == 0);
+        REQUIRE(at.bit + bits <= 16);
         for (int b = 0; b < bits; ++b) REQUIRE(taken.insert(bit + b).second);
       }
     REQUIRE(*taken.rbegin() == kUnitRows * kUnitCols * bits - 1);
   }
 }
 
-TEST_CASE("a lane's slots are the columns and rows of its fragments") {
+TEST_CASE(
+    "activations lie as the lanes that meet them read: of each lane's quarter 16 bytes at once") {
+  const HalfRows x{.cols = 512, .padded = 512};
   for (int row = 0; row < kUnitRows; ++row)
-    for (int col = 0; col < kUnitCols; ++col) {
-      const Slot at = slot_of(row, col);
-      REQUIRE(at.lane / 4 == row % 8);
-      REQUIRE(at.lane % 4 == col % 32 / 8);
-      REQUIRE(at.slot == col / 32 * 8 + row / 8 * 4 + col % 8 / 2);
+    for (int col = 0; col < 512; ++col) {
+      const Place place = place_of(row, col % kUnitCols);
+      REQUIRE(place.lane / 4 + 8 * place.h == row);
+      const int t = place.lane % 4, piece = place.chunk * 4 + t;
+      REQUIRE(x.at(3, col) == static_cast<std::size_t>(3 * 512 + col / 256 * 256 + piece * 8 +
+                                                       place.pair * 2 + place.half));
     }
+}
+
+namespace {
+template <class F>
+void check_mantissas() {
+  using L = DeviceLayout<F>;
+  int shifts = 0;
+  for (int chunk = 0; chunk < kQuarter / kChunk; ++chunk)
+    for (int h = 0; h < 2; ++h) {
+      const int step = chunk / kStepChunks, bit = StepCodes<F>::bit_of(step, h);
+      REQUIRE(bit + L::kBits <= 10);  // a mantissa
+      REQUIRE(field(L::kLowBits, 0, chunk, h).bit % 8 == bit);
+      shifts += field(L::kLowBits, 0, chunk, h).bit != bit;
+    }
+  REQUIRE(shifts == 8);  // half of them, by one and the same shift
+}
+}  // namespace
+
+TEST_CASE("codes are taken as mantissas, half of them as they lie") {
+  check_mantissas<Q2_K>();
+  check_mantissas<Q3_K>();
+  check_mantissas<Q4_K>();
+  check_mantissas<Q5_K>();
+  check_mantissas<Q6_K>();
+  check_mantissas<Q8_0>();
 }
 
 namespace {
@@ -97,22 +132,22 @@ void check_unit() {
   for (std::size_t u = 0; u < units_of(kCols); ++u)
     for (int lane = 0; lane < 32; ++lane) {
       const std::byte* unit = units.data() + u * DeviceLayout<F>::kUnitBytes;
-      for (int c = 0; c < kChunks; ++c) {
-        StepReader<F> reader;
-        reader.open(unit, lane, c / kStepChunks);
-        const ChunkFragments w_of = reader.chunk(c % kStepChunks);
+      for (int c = 0; c < kQuarter / kChunk; ++c) {
+        const int s = c / kStepChunks;
+        UnitReader<F> reader;
+        reader.open(unit, lane);
+        reader.load(unit, lane, s);
+        const ChunkFragments w_of = reader.chunk(s, c % kStepChunks);
         for (int i = 0; i < 16; ++i) {
           const int h = i / 8, j = i % 8;
           const std::uint32_t word = w_of.a[j / 4][j % 4 / 2 * 2 + h];
           const float found = half_value(static_cast<std::uint16_t>(word >> (j % 2 * 16)));
-          const int r = lane / 4 + 8 * h, col = c * 32 + lane % 4 * 8 + j;
+          const int r = lane / 4 + 8 * h, col = lane % 4 * kQuarter + c * kChunk + j;
           const float exact = weight_in_unit<F>(unit, r, col);
           // Three roundings, of d * scale, dmin * min and the result.
           float bound = std::fabs(exact) * 2 * step;
           if (F::kHasMin) {
-            StepScales<F> scales;
-            scales.open(unit, r, c / kStepChunks);
-            const Half2 m = scales.minus_min(c % kStepChunks, lane % 4);
+            const Half2 m = reader.rows[h].of_step(s, h).addend;
             bound += 3 * step * std::fabs(half_value(static_cast<std::uint16_t>(m.bits)));
           }
           REQUIRE(std::fabs(found - exact) <= bound + 1e-7f);
@@ -144,15 +179,16 @@ TEST_CASE("rows far from 1 in size keep their weights") {
     dequantize_rows(w, 0, {row.data(), 1, 256});
     double error = 0, norm = 0;
     for (int lane = 0; lane < 4; ++lane) {  // row 0
-      for (int c = 0; c < kChunks; ++c) {
-        StepReader<Q4_K> reader;
-        reader.open(unit.data(), lane, c / kStepChunks);
-        const ChunkFragments f = reader.chunk(c % kStepChunks);
+      for (int c = 0; c < kQuarter / kChunk; ++c) {
+        UnitReader<Q4_K> reader;
+        reader.open(unit.data(), lane);
+        reader.load(unit.data(), lane, c / kStepChunks);
+        const ChunkFragments f = reader.chunk(c / kStepChunks, c % kStepChunks);
         for (int j = 0; j < 8; ++j) {
           const std::uint32_t word = f.a[j / 4][j % 4 / 2 * 2];
           const double found = half_value(static_cast<std::uint16_t>(word >> (j % 2 * 16))) *
                                static_cast<double>(row_scale[0]);
-          const double expected = row[static_cast<std::size_t>(c * 32 + lane * 8 + j)];
+          const double expected = row[static_cast<std::size_t>(lane * kQuarter + c * kChunk + j)];
           error += (found - expected) * (found - expected);
           norm += expected * expected;
         }

@@ -102,7 +102,12 @@ TEST_CASE("in tiles every number has a place of its own, where wgmma looks for i
       const int product = swizzled % 128 / 32, k = swizzled % 32 / 2;
       // … and which column of W the lane has there whose fragment it meets (unpack.hpp).
       const int lane = k % 8 / 2, pair = product % 2 * 2 + k / 8;
-      REQUIRE(product / 2 * 32 + lane * 8 + pair * 2 + k % 2 == col % kTileColumns);
+      const auto step =
+          static_cast<int>(at / (kTileTokens * kTileColumns)) % (kCols / kTileColumns);
+      REQUIRE(lane * kQuarter + (step % kSteps * kStepChunks + product / 2) * kChunk + pair * 2 +
+                  k % 2 ==
+              col % kUnitCols);
+      REQUIRE(step / kSteps == col / kUnitCols);
     }
 }
 

@@ -22,9 +22,11 @@
 // number of threads a block has at most. Without a CUDA compiler kernels are ordinary functions,
 // which an emulator runs (cuda/vocabulary/emulated.hpp).
 #if defined(__CUDACC__)
-#define KQ_KERNEL(threads) __global__ __launch_bounds__(threads, 1)
+#define KQ_KERNEL(threads) KQ_KERNEL_SHARING(threads, 1)
+#define KQ_KERNEL_SHARING(threads, blocks) __global__ __launch_bounds__(threads, blocks)
 #define KQ_DEVICE __device__ __forceinline__
 #else
 #define KQ_KERNEL(threads)
+#define KQ_KERNEL_SHARING(threads, blocks)
 #define KQ_DEVICE inline
 #endif

@@ -32,13 +32,12 @@ struct Q2_K {
     return {.lo_at = 16 + (g / 4) * 32, .lo_shift = 2 * (g % 4), .lo_mask = 3};
   }
   template <class Word>
+  KQ_INLINE static constexpr ScaleWord<Word> unpack_scale_word(const Word* sc, int w) {
+    return {.scale = sc[w] & 0x0f0f0f0fu, .min = (sc[w] >> 4) & 0x0f0f0f0fu};
+  }
+  template <class Word>
   KQ_INLINE static constexpr ScaleWords<16, Word> unpack_scale_words(const Word* sc) {
-    ScaleWords<16, Word> s{};
-    for (int w = 0; w < 4; ++w) {
-      s.scale[w] = sc[w] & 0x0f0f0f0fu;
-      s.min[w] = (sc[w] >> 4) & 0x0f0f0f0fu;
-    }
-    return s;
+    return unpack_every_scale_word<Q2_K>(sc);
   }
   KQ_INLINE static constexpr ScaleWords<16> unpack_scales(const Block& b) {
     return unpack_scale_words(load_words<4>(b.sc).at);

@@ -40,14 +40,14 @@ struct Q3_K {
             .hi_up = 2};
   }
   template <class Word>
+  KQ_INLINE static constexpr ScaleWord<Word> unpack_scale_word(const Word* sc, int w) {
+    const Word biased =
+        ((sc[w % 2] >> (4 * (w / 2))) & 0x0f0f0f0fu) | (((sc[2] >> (2 * w)) & 0x03030303u) << 4);
+    return {.scale = ((biased | 0x80808080u) - 0x20202020u) ^ 0x80808080u};  // - 32 in every byte
+  }
+  template <class Word>
   KQ_INLINE static constexpr ScaleWords<16, Word> unpack_scale_words(const Word* sc) {
-    ScaleWords<16, Word> s{};
-    for (int w = 0; w < 4; ++w) {
-      const Word biased =
-          ((sc[w % 2] >> (4 * (w / 2))) & 0x0f0f0f0fu) | (((sc[2] >> (2 * w)) & 0x03030303u) << 4);
-      s.scale[w] = ((biased | 0x80808080u) - 0x20202020u) ^ 0x80808080u;  // - 32 in every byte
-    }
-    return s;
+    return unpack_every_scale_word<Q3_K>(sc);
   }
   KQ_INLINE static constexpr ScaleWords<16> unpack_scales(const Block& b) {
     return unpack_scale_words(load_words<3>(b.sc).at);

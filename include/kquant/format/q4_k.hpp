@@ -35,8 +35,12 @@ struct Q4_K {
     return {.lo_at = 16 + (g / 2) * 32, .lo_shift = 4 * (g % 2), .lo_mask = 15};
   }
   template <class Word>
+  KQ_INLINE static constexpr ScaleWord<Word> unpack_scale_word(const Word* sc, int w) {
+    return unpack_scales_and_mins_6bit(sc, w);
+  }
+  template <class Word>
   KQ_INLINE static constexpr ScaleWords<8, Word> unpack_scale_words(const Word* sc) {
-    return unpack_scales_and_mins_6bit(sc);
+    return unpack_every_scale_word<Q4_K>(sc);
   }
   KQ_INLINE static constexpr ScaleWords<8> unpack_scales(const Block& b) {
     return unpack_scale_words(load_words<3>(b.sc).at);

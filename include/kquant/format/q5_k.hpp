@@ -39,8 +39,12 @@ struct Q5_K {
             .hi_up = 4};
   }
   template <class Word>
+  KQ_INLINE static constexpr ScaleWord<Word> unpack_scale_word(const Word* sc, int w) {
+    return unpack_scales_and_mins_6bit(sc, w);
+  }
+  template <class Word>
   KQ_INLINE static constexpr ScaleWords<8, Word> unpack_scale_words(const Word* sc) {
-    return unpack_scales_and_mins_6bit(sc);
+    return unpack_every_scale_word<Q5_K>(sc);
   }
   KQ_INLINE static constexpr ScaleWords<8> unpack_scales(const Block& b) {
     return unpack_scale_words(load_words<3>(b.sc).at);

@@ -40,10 +40,12 @@ struct Q6_K {
             .hi_up = 4};
   }
   template <class Word>
+  KQ_INLINE static constexpr ScaleWord<Word> unpack_scale_word(const Word* sc, int w) {
+    return {.scale = sc[w]};
+  }
+  template <class Word>
   KQ_INLINE static constexpr ScaleWords<16, Word> unpack_scale_words(const Word* sc) {
-    ScaleWords<16, Word> s{};
-    for (int w = 0; w < 4; ++w) s.scale[w] = sc[w];
-    return s;
+    return unpack_every_scale_word<Q6_K>(sc);
   }
   KQ_INLINE static constexpr ScaleWords<16> unpack_scales(const Block& b) {
     return unpack_scale_words(load_words<4>(b.sc).at);

@@ -25,6 +25,7 @@
 //     run(g)                      where run g lies; g is a compile-time constant in every kernel
 //     unpack_scales(block)        ScaleWords<kBlock / kSub>
 //     unpack_scale_words(words)   the same from the words of the field `sc`, where there is one
+//     unpack_scale_word(words, w) one word of each of that: scales (and mins) 4w … 4w + 3
 //     pack_scales(words, block)   its inverse, for the quantizer
 //     d(block), dmin(block)       super-block factors (dmin only where kHasMin)
 //     set_d(block, d, dmin)
@@ -57,6 +58,12 @@ struct Run {
       false;  ///< one bit a weight, eight weights a byte, instead of one byte a weight
 };
 
+/// Four scales, and the mins that belong to them.
+template <class Word>
+struct ScaleWord {
+  Word scale{}, min{};
+};
+
 /// Scales and mins of one block, four to a 32-bit word, lowest byte first. They stay in registers:
 /// taking 6-bit scales apart byte by byte, or through memory, makes a dot product 1.2-3x slower.
 /// Word is one 32-bit number, or a vector of them: the same field of several blocks at once.
@@ -82,6 +89,18 @@ struct ScaleWords {
     words[j / 4] |= (static_cast<std::uint32_t>(value) & 0xffu) << at;
   }
 };
+
+/// All of a block's, from the words of its field `sc`.
+template <class F, class Word>
+KQ_INLINE constexpr auto unpack_every_scale_word(const Word* sc) {
+  ScaleWords<F::kBlock / F::kSub, Word> s{};
+  for (int w = 0; w < s.kWords; ++w) {
+    const ScaleWord<Word> word = F::unpack_scale_word(sc, w);
+    s.scale[w] = word.scale;
+    s.min[w] = word.min;
+  }
+  return s;
+}
 
 /// Little-endian 32-bit word at any address.
 KQ_INLINE constexpr std::uint32_t load_word(const std::uint8_t* p) {

@@ -11,11 +11,12 @@
 namespace kquant {
 
 template <class Word>
-KQ_INLINE constexpr ScaleWords<8, Word> unpack_scales_and_mins_6bit(const Word* sc) {
+KQ_INLINE constexpr ScaleWord<Word> unpack_scales_and_mins_6bit(const Word* sc, int w) {
   constexpr std::uint32_t kLow6 = 0x3f3f3f3fu, kHigh2 = 0x30303030u, kLow4 = 0x0f0f0f0fu;
   const Word w0 = sc[0], w1 = sc[1], w2 = sc[2];
-  return {.scale = {w0 & kLow6, (w2 & kLow4) | ((w0 >> 2) & kHigh2)},
-          .min = {w1 & kLow6, ((w2 >> 4) & kLow4) | ((w1 >> 2) & kHigh2)}};
+  if (w == 0) return {.scale = w0 & kLow6, .min = w1 & kLow6};
+  return {.scale = (w2 & kLow4) | ((w0 >> 2) & kHigh2),
+          .min = ((w2 >> 4) & kLow4) | ((w1 >> 2) & kHigh2)};
 }
 
 KQ_INLINE constexpr void pack_scales_and_mins_6bit(const ScaleWords<8>& s, std::uint8_t* sc) {
