@@ -3,13 +3,13 @@
 // an optional window and soft cap, softmax on the fly (arXiv:2205.14135, 2307.08691).
 //
 // A block has up to 64 query rows (tokens x the heads that share a KV head), 16 of each warp, and
-// walks keys 64 at a time, two tiles of K and V in shared memory: cp.async brings the next one
-// while tensor cores work on this one. Scores stay in registers and become operand A of the product
-// with V as they are. Where there are few rows to many keys (decoding), keys are divided among
-// blocks, and merge_attention adds what they found.
+// walks keys 64 at a time (32 of more than 128 dimensions), two tiles of K and V in shared memory:
+// cp.async brings the next one while tensor cores work on this one. Scores stay in registers and
+// become operand A of the product with V as they are. Where there are few rows to many keys
+// (decoding), keys are divided among blocks, and merge_attention adds what they found.
 //
 //     registers   scores 32, values kDim / 2, queries from L1: about 200 at kDim = 128
-//     shared      4 tiles of 64 x kDim x 2 bytes: 32 KB (64), 64 KB (128), 128 KB (256)
+//     shared      4 tiles of keys x kDim x 2 bytes: 32 KB (64), 64 KB (128, 256)
 //     limit       decoding: the memory that K and V are read from (64 KB in flight a block);
 //                 prefill: mma.sync, 2 x 64 x 16 x kDim products to 64 x 16 exponentials a warp
 //
@@ -55,7 +55,9 @@ struct AttentionCall {
 
 template <int kDim>
 struct AttentionShape {
-  static constexpr int kTile = kKeys * kDim * 2;  ///< bytes of K or V
+  /// At once; half as many where values take most of the registers.
+  static constexpr int kTileKeys = kDim > 128 ? kKeys / 2 : kKeys;
+  static constexpr int kTile = kTileKeys * kDim * 2;  ///< bytes of K or V
   static constexpr std::size_t kShared = 4 * kTile;
 };
 
@@ -70,51 +72,45 @@ KQ_HOST_DEVICE constexpr int value_byte(int key, int piece) {
   return key * kDim * 2 + (piece ^ (key & 7)) * 16;
 }
 
-/// Eight signed bytes times d.
-KQ_DEVICE Words4 halves_of_bytes(std::uint32_t low, std::uint32_t high, float d) {
-  Words4 out;
+/// Four signed bytes times d, rounded once.
+KQ_DEVICE void halves_of_bytes(std::uint32_t bytes, Half2 d, std::uint32_t (&out)[2]) {
+  constexpr std::uint32_t kBase = 0x6400, kMiddle = kBase + 128;  // 1024 + (byte + 128)
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const std::uint32_t word = i < 2 ? low : high;
-    const auto code = [&](int byte) {
-      return static_cast<float>(static_cast<std::int8_t>(word >> (8 * byte) & 0xffu));
-    };
-    out.at[i] = to_half2(code(i % 2 * 2) * d, code(i % 2 * 2 + 1) * d).bits;
+  for (unsigned i = 0; i < 2; ++i) {
+    const std::uint32_t magic =
+        permute_bytes(bytes ^ 0x80808080u, kBase >> 8, 0x4040u | (2 * i) | (2 * i + 1) << 8);
+    out[i] = mul(sub({magic}, {twice(kMiddle)}), d).bits;
   }
-  return out;
 }
 
-/// Brings keys first … first + 63 of one head; zeros beyond `end` and beyond the head's dimensions.
+/// Brings keys of one head from `first` on; those beyond `end` are the last one, and dimensions
+/// that the head does not have are left as they are.
 template <int kDim, bool kQ8, class Place>
 KQ_DEVICE void load_tile(std::byte* to, const std::byte* codes, const std::byte* scales, int padded,
                          int first, int end, const Place& place) {
-  if constexpr (!kQ8) {
-    constexpr int kPieces = kDim / 8;
-    for (int i = thread(); i < kKeys * kPieces; i += kAttentionThreads) {
-      const int key = i / kPieces, piece = i % kPieces;
-      const bool there = first + key < end && piece * 8 < padded;
-      const std::size_t at =
-          there ? static_cast<std::size_t>(first + key) * static_cast<std::size_t>(padded) * 2 +
-                      static_cast<std::size_t>(piece) * 16
-                : 0;
-      copy_async(to + place(key, piece), codes + at, there);
-    }
-  } else {
-    constexpr int kPieces = kDim / 16;
-    for (int i = thread(); i < kKeys * kPieces; i += kAttentionThreads) {
-      const int key = i / kPieces, piece = i % kPieces;
-      Words4 low{}, high{};
-      if (first + key < end && piece * 16 < padded) {
-        const auto token = static_cast<std::size_t>(first + key);
-        const auto width = static_cast<std::size_t>(padded);
-        const Words4 q = load16(codes + token * width + static_cast<std::size_t>(piece) * 16);
-        const float d = half_value(reinterpret_cast<const std::uint16_t*>(
-            scales)[token * (width / 32) + static_cast<std::size_t>(piece / 2)]);
-        low = halves_of_bytes(q.at[0], q.at[1], d);
-        high = halves_of_bytes(q.at[2], q.at[3], d);
+  constexpr int kPieceDims = kQ8 ? 16 : 8, kPieces = kDim / kPieceDims;
+  constexpr int kAtOnce = kAttentionThreads / kPieces;
+  constexpr int kTileKeys = AttentionShape<kDim>::kTileKeys;
+  const int piece = thread() % kPieces;
+  if (piece * kPieceDims >= padded) return;
+#pragma unroll
+  for (int i = 0; i < kTileKeys / kAtOnce; ++i) {
+    const int key = thread() / kPieces + i * kAtOnce;
+    const auto token = static_cast<unsigned>(first + key < end ? first + key : end - 1);
+    const auto width = static_cast<unsigned>(padded);
+    if constexpr (!kQ8) {
+      copy_async(to + place(key, piece), codes + std::size_t{token} * (width * 2) + piece * 16);
+    } else {
+      const Words4 q = load16(codes + std::size_t{token} * width + piece * 16);
+      const Half2 d{twice(reinterpret_cast<const std::uint16_t*>(
+          scales)[std::size_t{token} * (width / 32) + static_cast<unsigned>(piece / 2)])};
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        std::uint32_t h[2][2];
+        halves_of_bytes(q.at[2 * half], d, h[0]);
+        halves_of_bytes(q.at[2 * half + 1], d, h[1]);
+        store16(to + place(key, 2 * piece + half), {{h[0][0], h[0][1], h[1][0], h[1][1]}});
       }
-      store16(to + place(key, 2 * piece), low);
-      store16(to + place(key, 2 * piece + 1), high);
     }
   }
 }
@@ -122,7 +118,8 @@ KQ_DEVICE void load_tile(std::byte* to, const std::byte* codes, const std::byte*
 template <int kDim, bool kQ8>
 KQ_KERNEL(kAttentionThreads)
 void attention(AttentionCall a) {
-  constexpr int kTiles8 = kDim / 8, kScores = kKeys / 8, kTile = AttentionShape<kDim>::kTile;
+  using S = AttentionShape<kDim>;
+  constexpr int kTiles8 = kDim / 8, kTileKeys = S::kTileKeys, kScores = kTileKeys / 8;
   constexpr float kLog2e = 1.44269504f, kNothing = -3.0e38f;
   const AttentionTile tile = a.tiles[block().x];
   const int group = a.q_heads / a.kv.heads, padded_k = a.kv.padded_k(), padded_v = a.kv.padded_v();
@@ -134,9 +131,9 @@ void attention(AttentionCall a) {
   const std::byte* v_scales = at(a.kv.value_scales(a.layer, tile.kv_head, tile.capacity));
 
   const auto load = [&](int first, int buffer) {
-    std::byte* const to = shared_memory() + buffer * 2 * kTile;
+    std::byte* const to = shared_memory() + buffer * 2 * S::kTile;
     load_tile<kDim, kQ8>(to, k_codes, k_scales, padded_k, first, tile.key_end, key_byte<kDim>);
-    load_tile<kDim, kQ8>(to + kTile, v_codes, v_scales, padded_v, first, tile.key_end,
+    load_tile<kDim, kQ8>(to + S::kTile, v_codes, v_scales, padded_v, first, tile.key_end,
                          value_byte<kDim>);
     commit_copies();
   };
@@ -158,17 +155,21 @@ void attention(AttentionCall a) {
                static_cast<std::size_t>(padded_k) +
            8 * t;
   }
+  const int last_row = warp_begin + 15 < tile.end ? warp_begin + 15 : tile.end - 1;
+  const int first_position = tile.first_position + warp_begin / group;
+  const int last_position = tile.first_position + last_row / group;
+  const float per_cap = a.soft_cap > 0 ? 1.0f / a.soft_cap : 0.0f;
 
   float value[kTiles8][4] = {}, most[2] = {kNothing, kNothing}, sum[2] = {};
   int buffer = 0;
   if (tile.key_begin < tile.key_end) load(tile.key_begin, 0);
-  for (int first = tile.key_begin; first < tile.key_end; first += kKeys, buffer ^= 1) {
+  for (int first = tile.key_begin; first < tile.key_end; first += kTileKeys, buffer ^= 1) {
     wait_copies<0>();
     sync_block();  // this tile is there, and all have left the other one
-    if (first + kKeys < tile.key_end) load(first + kKeys, buffer ^ 1);
+    if (first + kTileKeys < tile.key_end) load(first + kTileKeys, buffer ^ 1);
     if (!has_rows) continue;
-    const std::byte* keys = shared_memory() + buffer * 2 * kTile;
-    const std::byte* values = keys + kTile;
+    const std::byte* keys = shared_memory() + buffer * 2 * S::kTile;
+    const std::byte* values = keys + S::kTile;
 
     float score[kScores][4] = {};
 #pragma unroll
@@ -185,25 +186,35 @@ void attention(AttentionCall a) {
       }
     }
 
-    float now[2] = {most[0], most[1]};
+    const auto each_score = [&](const auto& fn) {
 #pragma unroll
-    for (int j = 0; j < kScores; ++j)
+      for (int j = 0; j < kScores; ++j)
 #pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const int key = first + 8 * j + 2 * t + e % 2, h = e / 2;
-        float& s = score[j][e];
-        if (a.soft_cap > 0) s = a.soft_cap * tanh_fast(s / a.soft_cap);
+        for (int e = 0; e < 4; ++e) fn(score[j][e], 8 * j + 2 * t + e % 2, e / 2);
+    };
+    if (a.soft_cap > 0)
+      each_score([&](float& s, int, int) { s = a.soft_cap * tanh_fast(s * per_cap); });
+    const int last = first + kTileKeys - 1;
+    const bool all_seen = last < tile.key_end && last <= first_position &&
+                          (a.window == 0 || first > last_position - a.window);
+    if (!all_seen)
+      each_score([&](float& s, int at, int h) {
+        const int key = first + at;
         const bool seen = key < tile.key_end && key <= position[h] &&
                           (a.window == 0 || key > position[h] - a.window);
         s = seen ? s : kNothing;
-        now[h] = fmaxf(now[h], s);
-      }
+      });
+
+    float now[2] = {most[0], most[1]}, base[2];
+    each_score([&](float& s, int, int h) { now[h] = fmaxf(now[h], s); });
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       now[h] = fmaxf(now[h], shuffle_xor(now[h], 1));
       now[h] = fmaxf(now[h], shuffle_xor(now[h], 2));
       const float shrink = exp2_fast((most[h] - now[h]) * kLog2e);
       most[h] = now[h];
+      // A row that has seen nothing yet: exp(0) of what is hidden must not count.
+      base[h] = now[h] == kNothing ? 0.0f : now[h] * kLog2e;
       sum[h] *= shrink;
 #pragma unroll
       for (int j = 0; j < kTiles8; ++j) {
@@ -211,18 +222,13 @@ void attention(AttentionCall a) {
         value[j][2 * h + 1] *= shrink;
       }
     }
-#pragma unroll
-    for (int j = 0; j < kScores; ++j)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        float& s = score[j][e];
-        // A row that has seen nothing yet: exp(0) of what is hidden must not count.
-        s = s == kNothing ? 0.0f : exp2_fast((s - most[e / 2]) * kLog2e);
-        sum[e / 2] += s;
-      }
+    each_score([&](float& s, int, int h) {
+      s = exp2_fast(fmaf(s, kLog2e, -base[h]));
+      sum[h] += s;
+    });
 
 #pragma unroll
-    for (int step = 0; step < kKeys / 16; ++step) {
+    for (int step = 0; step < kTileKeys / 16; ++step) {
       const float(&s)[4] = score[2 * step];
       const float(&n)[4] = score[2 * step + 1];
       const std::uint32_t p[4] = {to_half2(s[0], s[1]).bits, to_half2(s[2], s[3]).bits,

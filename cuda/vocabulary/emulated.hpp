@@ -45,7 +45,7 @@ const T* exchange(const T& mine) {
   return reinterpret_cast<const T*>(exchange(&mine, sizeof mine));
 }
 
-void copy(void* to, const void* from, bool there);
+void copy(void* to, const void* from);
 void commit();
 void wait(int groups_left);
 
@@ -107,8 +107,8 @@ inline bool any_of_warp(bool x) {
   return std::find(all, all + kWarp, true) != all + kWarp;
 }
 
-inline void copy_async(void* shared, const void* global, bool there = true) {
-  emulator::copy(shared, global, there);
+inline void copy_async(void* shared, const void* global) {
+  emulator::copy(shared, global);
 }
 inline void commit_copies() {
   emulator::commit();
@@ -170,6 +170,9 @@ inline std::uint32_t and_or(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
 }
 inline float exp2_fast(float x) {
   return std::exp2(x);
+}
+inline float reciprocal_fast(float x) {
+  return 1.0f / x;
 }
 inline float tanh_fast(float x) {
   return std::tanh(x);

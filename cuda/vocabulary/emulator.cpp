@@ -169,10 +169,7 @@ const std::byte* exchange(const void* mine, std::size_t bytes) {
 
 namespace {
 void carry_out(const Copy& copy) {
-  if (copy.there)
-    store16(copy.to, load16(copy.from));
-  else
-    store16(copy.to, Words4{});
+  store16(copy.to, load16(copy.from));
 }
 }  // namespace
 
@@ -183,15 +180,15 @@ bool in_shared(const void* p, std::size_t bytes) {
   return at >= shared && at + bytes <= shared + m.shared.size() * 16;
 }
 
-void copy(void* to, const void* from, bool there) {
+void copy(void* to, const void* from) {
   if (!in_shared(to, 16)) give_up("an asynchronous copy past the shared memory");
   if (reinterpret_cast<std::uintptr_t>(to) % 16 != 0 ||
-      (there && reinterpret_cast<std::uintptr_t>(from) % 16 != 0))
+      reinterpret_cast<std::uintptr_t>(from) % 16 != 0)
     give_up("a misaligned asynchronous copy");
   if (settings().copies_early)
-    carry_out({to, from, there});
+    carry_out({to, from});
   else
-    machine().current->open.push_back({to, from, there});
+    machine().current->open.push_back({to, from});
 }
 
 void commit() {

@@ -16,7 +16,6 @@ namespace kquant::cuda::emulator {
 struct Copy {
   void* to;
   const void* from;
-  bool there;
 };
 
 /// A product that wgmma has begun: where its operands and sums are, which it reads and writes when

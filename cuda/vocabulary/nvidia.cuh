@@ -46,10 +46,10 @@ KQ_DEVICE std::uint32_t shared_address(const void* p) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
 }
 
-/// 16 bytes from device to shared memory, past L1; zeros where `there` is false.
-KQ_DEVICE void copy_async(void* shared, const void* global, bool there = true) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)),
-               "l"(global), "r"(there ? 16 : 0)
+/// 16 bytes from device to shared memory, past L1.
+KQ_DEVICE void copy_async(void* shared, const void* global) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(shared)),
+               "l"(global)
                : "memory");
 }
 /// Closes a group of this thread's copies.
@@ -132,9 +132,14 @@ KQ_DEVICE float exp2_fast(float x) {
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
+KQ_DEVICE float reciprocal_fast(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
 KQ_DEVICE float tanh_fast(float x) {
   // 1 - 2 / (1 + e^2x): tanh.approx has an error of 2^-11, which soft caps of 50 would show.
-  return 1.0f - 2.0f / (1.0f + __expf(2.0f * x));
+  return fmaf(-2.0f, reciprocal_fast(1.0f + exp2_fast(2.88539008f * x)), 1.0f);
 }
 
 /// c += a b of 16 x 16 and 16 x 8 (fragment.hpp has who holds what).
