@@ -6,13 +6,18 @@
 // the end. Weights become binary16 fragments in registers and meet X in mma.m16n8k16 with W as the
 // 16-row operand: eight columns cost what one does. Sums of the warps are added in a fixed order.
 //
-//     registers   accumulators 2 x 4 x kTiles8, two fragments, scales: 80 … 180 (resources.csv)
-//     shared      warps x stages x 2 units: 36 KB (Q2_K) … 70 KB (Q8_0) a stage of 8 warps / 2
-//     in flight   about 100 KB an SM; at 4.3 TB/s and 800 ns an SM of 132 needs 26 KB
-//     arithmetic  about 2 instructions a weight / 32 lanes (shift, lop3, sub, fma for two weights):
-//                 2.9e13 lane instructions/s of 132 SMs at 1.7 GHz make 1.4e13 weights/s, which is
-//                 4.7 TB/s of Q2_K, 8 TB/s of Q4_K; so memory should be the limit everywhere, with
-//                 the least room for Q2_K
+//     registers   at most 128, so that an SM has room for two blocks; accumulators 2 x 4 x kTiles8
+//     shared      warps x stages x 2 units: 21 KB (Q2_K) … 70 KB (Q8_0) a stage of 8 warps
+//     in flight   40 to 90 KB an SM; at 4.3 TB/s and 800 ns an SM of 132 needs 26 KB
+//     arithmetic  in the compiled code, of one lane, for one column tile and (in brackets) a byte:
+//
+//                   Q2_K        Q3_K        Q4_K        Q5_K        Q6_K        Q8_0
+//                   1.8 (5.6)   2.4 (5.7)   2.0 (3.6)   2.9 (4.2)   2.6 (3.2)   1.8 (1.7)
+//
+//                 instructions a weight, of which 0.5 are lop3, 0.5 fma, 0.13 mma for any format.
+//                 An SM issues 128 of them a clock, in which its share of 4.3 TB/s are 16 bytes (at
+//                 1.98 GHz) to 19 (at 1.7): it may spend 7 to 8 a byte, so memory is the limit
+//                 everywhere, with the least room for Q2_K and Q3_K (bench/gpu/instructions.py)
 //     X           read from L1 and L2: 32 rows of Q4_K are 4.6 KB a unit, X 0.5 KB a column
 
 #include "cuda/product.hpp"
@@ -29,14 +34,17 @@ struct FewColumns {
   static constexpr int kWarps = DeviceLayout<F>::kPlain ? 4 : 8;
   static constexpr int kThreads = kWarps * kWarp;
   static constexpr int kStage = kTileRows * kUnit;  ///< bytes, of a warp
-  static constexpr int kRoom = 110 << 10;           ///< so that a Hopper SM has room for two
+  static constexpr int kRoom = 80 << 10;            ///< so that an SM has room for two, A100's too
   static constexpr int kFit = kRoom / (kWarps * kStage);
   static constexpr int kStages = kFit < 2 ? 2 : kFit > 4 ? 4 : kFit;
   static constexpr int kMostColumns = 16;
   static constexpr int kReduction = kWarps * kRows * kMostColumns * 4;
   static constexpr int kRing = kStages * kStage;
   static constexpr std::size_t kShared = kWarps * kRing;
-  /// The stage after one; both as bytes of the ring.
+  /// The stages beside one; as bytes of the ring.
+  KQ_HOST_DEVICE static constexpr int before(int stage) {
+    return stage > 0 ? stage - kStage : kRing - kStage;
+  }
   KQ_HOST_DEVICE static constexpr int after(int stage) {
     return stage + kStage < kRing ? stage + kStage : 0;
   }
@@ -56,15 +64,13 @@ void few_columns(Product p) {
   std::byte* const ring = shared_memory() + warp() * S::kRing;
 
   UnitCopies<F, S::kTileRows> copies(p, first_tile, warp());
-  int to_copy = warp(), fill = 0;  // the unit, and the byte of the ring where it goes
-  const auto copy_unit = [&] {
-    if (to_copy < p.units) {
+  const auto copy_unit = [&](int unit, int stage) {
+    if (unit < p.units) {
 #pragma unroll
-      for (int i = 0; i < S::kTileRows; ++i) copies.next(i, ring + fill + i * S::kUnit, S::kWarps);
+      for (int i = 0; i < S::kTileRows; ++i) copies.copy(i, ring + stage + i * S::kUnit);
+      copies.advance(S::kWarps);
     }
     commit_copies();  // an empty group where there is nothing left keeps the count
-    to_copy += S::kWarps;
-    fill = S::after(fill);
   };
 
   // A column beyond the last one is the last one; its results are not written.
@@ -81,14 +87,14 @@ void few_columns(Product p) {
 
   float sum[S::kTileRows][kTiles8][4] = {};
 #pragma unroll
-  for (int s = 0; s < S::kStages - 1; ++s) copy_unit();
+  for (int s = 0; s < S::kStages - 1; ++s) copy_unit(warp() + s * S::kWarps, s * S::kStage);
 
   int stage = 0;
 #pragma unroll 1
   for (int unit = warp(); unit < p.units; unit += S::kWarps) {
     wait_copies<S::kStages - 2>();
     sync_warp();  // all lanes' copies are there, and all have left the stage that is filled next
-    copy_unit();
+    copy_unit(unit + (S::kStages - 1) * S::kWarps, S::before(stage));
 
     const std::byte* at = ring + stage;
     UnitReader<F> readers[S::kTileRows];
@@ -103,11 +109,10 @@ void few_columns(Product p) {
 #pragma unroll
         for (int j = 0; j < kTiles8; ++j) x_of[c][j] = load_x(j, unit, s * kStepChunks + c);
 #pragma unroll
-      for (int i = 0; i < S::kTileRows; ++i) readers[i].load(at + i * S::kUnit, lane(), s);
+      for (int i = 0; i < S::kTileRows; ++i) {
+        readers[i].load(at + i * S::kUnit, lane(), s);
 #pragma unroll
-      for (int c = 0; c < kStepChunks; ++c) {
-#pragma unroll
-        for (int i = 0; i < S::kTileRows; ++i) {
+        for (int c = 0; c < kStepChunks; ++c) {
           const ChunkFragments w = readers[i].chunk(s, c);
 #pragma unroll
           for (int j = 0; j < kTiles8; ++j) {

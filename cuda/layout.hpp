@@ -27,8 +27,12 @@
 //     1 4-bit plane        |    C4'   |    C4    |    C0'   |    C0    |     vector c mod 4 8-bit
 //     plane        |         C0'         |          C0         |     vector c
 //
-// where C is of row g, C' of row g + 8. The bits of a second plane, which complete those codes, lie
-// where they are needed, just above the code's low bits, or as near as others leave room (field()).
+// where C is of row g, C' of row g + 8. Bits that complete those codes, of a second plane, lie so
+// that one shift brings those of all codes of every other field there, where the other fields were:
+//
+//     2-bit plane, a byte             | C2' | C2 | C0' | C0 |     (of row g + 8: moved down by 2)
+//     1-bit plane, vector 0           | z y x w  | z y x w  |     w: chunks 2, 0 of row g, x: 3, 1,
+//     moved up by 2, and one select   |  w C2    |  w C0    |     y, z: the same of row g + 8
 //
 //     bits      2    3    4    5    6    8    16
 //     planes    2   2+1   4   4+1  4+2   8    16
@@ -67,14 +71,14 @@ KQ_HOST_DEVICE constexpr Place place_of(int row, int col) {
 struct Field {
   int vector, bit;
 };
-/// Of `bits` bits that follow `below` bits of the code in another plane.
+/// Of `bits` bits, on their own or above `below` bits that are in another plane.
 KQ_HOST_DEVICE constexpr Field field(int bits, int below, int chunk, int h) {
   if (bits == 16) return {2 * chunk + h, 0};
   if (below == 0) return {chunk % bits, bits * (2 * (chunk / bits) + h)};
-  // The chunks that share bits of the first plane's halves are `below` of them; `bits` of those
-  // share a bit here.
-  const int first = below * (2 * (chunk / below) + h);
-  return {chunk % bits, (first + below + bits * (chunk % below / bits)) % 16};
+  // Two fields of the other plane are as wide as those here of both rows and of all its vectors
+  // that share one here.
+  const int vectors = below / bits;
+  return {chunk % bits, 2 * below * (chunk / below) + bits * (h * vectors + chunk % below / bits)};
 }
 
 /// What is common to a format's layout; F is a block format, or F16 for all plain types.

@@ -51,8 +51,7 @@ KQ_DEVICE void store_eight(void* out, std::size_t at, const float (&x)[8]) {
       if constexpr (kNumbers == Numbers::kF16)
         words.at[i] = to_half2(x[2 * i], x[2 * i + 1]).bits;
       else
-        words.at[i] = std::uint32_t{to_bfloat16(x[2 * i]).bits} |
-                      std::uint32_t{to_bfloat16(x[2 * i + 1]).bits} << 16;
+        words.at[i] = to_bfloat2(x[2 * i], x[2 * i + 1]);
     }
     store16(static_cast<std::uint16_t*>(out) + at, words);
   }

@@ -121,7 +121,7 @@ void many_columns(Product p) {
   const int step_begin = unit_begin * S::kSlots, step_end = unit_end * S::kSlots;
   if (unit_begin < unit_end)
 #pragma unroll
-    for (int i = 0; i < S::kTileRows; ++i) copies.next(i, unit_at(unit_begin) + i * S::kUnit, 1);
+    for (int i = 0; i < S::kTileRows; ++i) copies.copy(i, unit_at(unit_begin) + i * S::kUnit);
 #pragma unroll
   for (int s = 0; s < S::kStages - 1; ++s) {
     if (step_begin + s < step_end) copy_x(step_begin + s);
@@ -130,6 +130,7 @@ void many_columns(Product p) {
 
   for (int unit = unit_begin; unit < unit_end; ++unit) {
     const std::byte* at = unit_at(unit);
+    copies.advance(1);
     UnitReader<F> readers[S::kTileRows];
 #pragma unroll
     for (int s = 0; s < S::kSlots; ++s) {
@@ -140,8 +141,7 @@ void many_columns(Product p) {
       wait_copies<S::kStages - 2>();
       sync_block();
       if (step + S::kStages - 1 < step_end) copy_x(step + S::kStages - 1);
-      if (s < S::kTileRows && unit + 1 < unit_end)
-        copies.next(s, unit_at(unit + 1) + s * S::kUnit, 1);
+      if (s < S::kTileRows && unit + 1 < unit_end) copies.copy(s, unit_at(unit + 1) + s * S::kUnit);
       commit_copies();
 
 #pragma unroll

@@ -6,37 +6,39 @@
 
 namespace kquant::cuda {
 
-/// The units of kTileRows x 16 rows of W, one after the other along K: a lane's own pointers, so
+/// The units of kTileRows x 16 rows of W, one after the other along K: a lane's own pointer, so
 /// that a copy costs an instruction for each 512 bytes and little else.
 template <class F, int kTileRows>
 class UnitCopies {
  public:
   static constexpr int kUnit = DeviceLayout<F>::kUnitBytes;
 
-  /// From `unit` on. A tile beyond the last row is a copy of the last one: its results are not
+  /// From `unit` on. A tile beyond the last row is a copy of one before: its results are not
   /// written.
   KQ_DEVICE UnitCopies(const Product& p, int first_tile, int unit) {
     const int tiles = (p.rows + kUnitRows - 1) / kUnitRows;
-#pragma unroll
-    for (int i = 0; i < kTileRows; ++i) {
-      const int tile = first_tile + i < tiles ? first_tile + i : tiles - 1;
-      from_[i] = p.weights + lane() * 16 +
-                 (static_cast<std::size_t>(tile) * static_cast<std::size_t>(p.units) +
-                  static_cast<std::size_t>(unit)) *
-                     kUnit;
-    }
+    const auto row_of_units = static_cast<std::size_t>(p.units) * kUnit;
+    const int first = first_tile < tiles ? first_tile : tiles - 1;
+    from_ = p.weights + static_cast<std::size_t>(first) * row_of_units +
+            static_cast<std::size_t>(unit) * kUnit + lane() * 16;
+    to_next_tile_ = first + kTileRows <= tiles ? row_of_units : 0;
   }
-  /// Begins to copy tile i's next unit to `to`; the one after it is `step` units further on.
-  KQ_DEVICE void next(int i, std::byte* to, int step) {
+  /// Begins to copy tile i's unit to `to`.
+  KQ_DEVICE void copy(int i, std::byte* to) const {
+    const std::byte* from = from_ + static_cast<std::size_t>(i) * to_next_tile_;
 #pragma unroll
     for (int at = 0; at < kUnit; at += kVector)
       if (at + kVector <= kUnit || lane() * 16 < kUnit - at)
-        copy_async(to + lane() * 16 + at, from_[i] + at);
-    from_[i] += step * kUnit;
+        copy_async(to + lane() * 16 + at, from + at);
+  }
+  /// So many units further on.
+  KQ_DEVICE void advance(int units) {
+    from_ += units * kUnit;
   }
 
  private:
-  const std::byte* from_[kTileRows];
+  const std::byte* from_;
+  std::size_t to_next_tile_;
 };
 
 }  // namespace kquant::cuda

@@ -3,7 +3,8 @@
 // weights in binary32 for tables that are looked up.
 //
 // Codes are never converted: where they lie, they are the mantissas of (subnormal) binary16 numbers
-// already, q x 2^(b - 24) at bit b. One lop3 and one fused multiply-add make two weights:
+// already, q x 2^(b - 24) at bit b. One lop3 (half of them after a shift, or a second lop3 where
+// codes have two planes) and one fused multiply-add make two weights:
 //
 //     weight = q x 2^(b - 24) * S + A,     S = (d * scale) x 2^-b
 //                                          A = - zero x 2^(b - 24) * S,  or  - dmin * min x 2^-24
@@ -23,7 +24,7 @@ KQ_HOST_DEVICE constexpr std::uint16_t half_power(int exponent) {
 }
 inline constexpr std::uint16_t kMinus = 0x8000;
 
-/// A lane's words of one plane in one step, that of `below` bits below it or of none.
+/// A lane's words of one plane in one step, of one that has `below` bits below it or of none.
 template <int kBits, int kBelow>
 struct PlaneStep {
   static constexpr int kVectors = kBits == 16 ? 4 : kBits == 1 ? 1 : 2;
@@ -37,17 +38,10 @@ struct PlaneStep {
     for (int i = 0; i < kVectors; ++i)
       vectors[i] = load16(lane_bytes + (first_of(step) + i) * kVector);
   }
-  /// Bits of two codes, one in each half, moved to bit `to` and or-ed into `onto`; one lop3 where
-  /// they are there, else a shift, too. All but this object constants.
-  KQ_DEVICE std::uint32_t codes(int step, int chunk, int h, int pair, int to,
-                                std::uint32_t onto) const {
+  /// That with the codes of a pair.
+  KQ_DEVICE std::uint32_t word(int step, int chunk, int h, int pair) const {
     const Field at = field(kBits, kBelow, kStepChunks * step + chunk, h);
-    const std::uint32_t word = vectors[at.vector - first_of(step)].at[pair];
-    if constexpr (kBits == 16) return word;
-    const int shift = at.bit - to;
-    const std::uint32_t moved =
-        shift >= 0 ? word >> (shift >= 0 ? shift : 0) : word << (shift < 0 ? -shift : 0);
-    return and_or(moved, twice(static_cast<std::uint16_t>(((1 << kBits) - 1) << to)), onto);
+    return vectors[at.vector - first_of(step)].at[pair];
   }
 };
 template <int kBelow>
@@ -66,16 +60,37 @@ struct StepCodes {
     low.load(unit + lane * 16, step);
     high.load(unit + L::kLowBits * kVector + lane * 16, step);
   }
-  /// The bit of each half where pair() has the codes of a step: 0 … 6, and up to bit 9.
-  KQ_HOST_DEVICE static constexpr int bit_of(int step, int h) {
-    return field(L::kLowBits, 0, kStepChunks * step, h).bit % 8;
-  }
+  /// The lowest bit of the codes of a step in each half of pair(): 0 … 6.
+  KQ_HOST_DEVICE static constexpr int bit_of(int step, int h) { return whole_bit(step, h) % 8; }
+
   /// Two codes. `step`, which has been opened, and all others are constants.
   KQ_DEVICE std::uint32_t pair(int step, int chunk, int h, int p) const {
-    const int bit = bit_of(step, h);
-    std::uint32_t q = low.codes(step, chunk, h, p, bit, 0);
-    if constexpr (L::kHighBits > 0) q = high.codes(step, chunk, h, p, bit + L::kLowBits, q);
-    return q;
+    const std::uint32_t word = whole_codes(step, chunk, h, p);
+    if constexpr (L::kLowBits == 16) return word;
+    constexpr int kMask = (1 << L::kBits) - 1;
+    return (whole_bit(step, h) >= 8 ? word >> 8 : word) &
+           twice(static_cast<std::uint16_t>(kMask << bit_of(step, h)));
+  }
+
+ private:
+  KQ_HOST_DEVICE static constexpr int whole_bit(int step, int h) {
+    return field(L::kLowBits, 0, kStepChunks * step, L::kHighBits > 0 ? 0 : h).bit;
+  }
+  /// A word with all bits of the codes, and of those of other steps, which the compiler makes once.
+  KQ_DEVICE std::uint32_t whole_codes(int step, int chunk, int h, int p) const {
+    const std::uint32_t word = low.word(step, chunk, h, p);
+    if constexpr (L::kHighBits == 0) {
+      return word;
+    } else {
+      constexpr std::uint32_t kLow = (1u << L::kLowBits) - 1u,
+                              kLowOfAll = 0xffffffffu / ((1u << (2 * L::kLowBits)) - 1u) * kLow;
+      const int shift = field(L::kHighBits, L::kLowBits, kStepChunks * step + chunk, h).bit -
+                        (whole_bit(step, h) + L::kLowBits);
+      const std::uint32_t above = high.word(step, chunk, h, p);
+      return select_bits(
+          kLowOfAll, h == 0 ? word : word >> L::kLowBits,
+          shift >= 0 ? above >> (shift >= 0 ? shift : 0) : above << (shift < 0 ? -shift : 0));
+    }
   }
 };
 

@@ -152,6 +152,9 @@ inline Half2 high_twice(Half2 x) {
 inline Half2 to_half2(float low, float high) {
   return {std::uint32_t{to_half(low).bits} | std::uint32_t{to_half(high).bits} << 16};
 }
+inline std::uint32_t to_bfloat2(float low, float high) {
+  return std::uint32_t{to_bfloat16(low).bits} | std::uint32_t{to_bfloat16(high).bits} << 16;
+}
 inline float half_value(std::uint16_t bits) {
   return to_float(Half{bits});
 }
@@ -165,8 +168,8 @@ inline std::uint32_t permute_bytes(std::uint32_t a, std::uint32_t b, std::uint32
     out |= static_cast<std::uint32_t>(all >> (8 * ((selector >> (4 * i)) & 7)) & 0xff) << (8 * i);
   return out;
 }
-inline std::uint32_t and_or(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
-  return (a & b) | c;
+inline std::uint32_t select_bits(std::uint32_t mask, std::uint32_t a, std::uint32_t b) {
+  return (mask & a) | (~mask & b);
 }
 inline float exp2_fast(float x) {
   return std::exp2(x);

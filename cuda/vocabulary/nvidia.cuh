@@ -107,6 +107,11 @@ KQ_DEVICE Half2 to_half2(float low, float high) {
   asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(h.bits) : "f"(high), "f"(low));
   return h;
 }
+KQ_DEVICE std::uint32_t to_bfloat2(float low, float high) {
+  std::uint32_t b;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(b) : "f"(high), "f"(low));
+  return b;
+}
 KQ_DEVICE float half_value(std::uint16_t bits) {
   float x;
   asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
@@ -121,10 +126,10 @@ KQ_DEVICE std::uint16_t half_bits(float x) {
 KQ_DEVICE std::uint32_t permute_bytes(std::uint32_t a, std::uint32_t b, std::uint32_t selector) {
   return __byte_perm(a, b, selector);
 }
-/// (a & b) | c in one instruction: with two constants the compiler would make two of it.
-KQ_DEVICE std::uint32_t and_or(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
+/// Bits of a where `mask` has ones, of b elsewhere.
+KQ_DEVICE std::uint32_t select_bits(std::uint32_t mask, std::uint32_t a, std::uint32_t b) {
   std::uint32_t d;
-  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+  asm("lop3.b32 %0, %1, %2, %3, 0xca;" : "=r"(d) : "r"(mask), "r"(a), "r"(b));
   return d;
 }
 KQ_DEVICE float exp2_fast(float x) {
