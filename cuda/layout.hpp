@@ -22,17 +22,20 @@
 // binary16 numbers as they are, a code at bit b of the mantissa being worth code x 2^(b - 24). So
 // the fewest instructions are spent where codes lie in the lowest 10 bits, or 8 bits above:
 //
-//     bits of a half      15                    8 7                     0
-//     2-bit plane        | C6' | C6 | C4' | C4 | C2' | C2 | C0' | C0 |     vector 0; odd chunks in
-//     1 4-bit plane        |    C4'   |    C4    |    C0'   |    C0    |     vector c mod 4 8-bit
-//     plane        |         C0'         |          C0         |     vector c
+//     bits of a half     15 … 8      7 … 0
+//     2-bit plane        6'6 4'4     2'2 0'0     two bits a chunk; even ones: vector 0, odd ones: 1
+//     4-bit plane          4'4         0'0       … vector c mod 4
+//     8-bit plane           0'          0        … vector c
 //
-// where C is of row g, C' of row g + 8. Bits that complete those codes, of a second plane, lie so
-// that one shift brings those of all codes of every other field there, where the other fields were:
+// where numbers are chunks, of row g and (') of row g + 8. Bits that complete such codes lie in a
+// second plane as far from each other as every other field of the first, so that one shift of a
+// word brings those of two or four codes to where the low ones end, and one bitwise selection
+// merges them. Of 3 bits:
 //
-//     2-bit plane, a byte             | C2' | C2 | C0' | C0 |     (of row g + 8: moved down by 2)
-//     1-bit plane, vector 0           | z y x w  | z y x w  |     w: chunks 2, 0 of row g, x: 3, 1,
-//     moved up by 2, and one select   |  w C2    |  w C0    |     y, z: the same of row g + 8
+//     first plane, row g       ..66 ..44 ..22 ..00     of row g + 8: after a shift by 2
+//     second plane             dcba dcba dcba dcba     a: even, b: odd chunks of row g; c, d: g + 8
+//     moved up by 2            .6.. .4.. .2.. .0..     so that a is above the low bits
+//     selected                 .666 .444 .222 .000     and, where the dots are, what is masked away
 //
 //     bits      2    3    4    5    6    8    16
 //     planes    2   2+1   4   4+1  4+2   8    16
@@ -67,18 +70,20 @@ KQ_HOST_DEVICE constexpr Place place_of(int row, int col) {
           .half = col % 2};
 }
 
-/// Where the bits of a chunk's codes are in a plane: in which vector, at which bit of each half.
+/// Where the bits of a pair of codes are in a plane: in which vector, in which of a lane's four
+/// words of it, at which bit of each half.
 struct Field {
-  int vector, bit;
+  int vector, word, bit;
 };
 /// Of `bits` bits, on their own or above `below` bits that are in another plane.
-KQ_HOST_DEVICE constexpr Field field(int bits, int below, int chunk, int h) {
-  if (bits == 16) return {2 * chunk + h, 0};
-  if (below == 0) return {chunk % bits, bits * (2 * (chunk / bits) + h)};
+KQ_HOST_DEVICE constexpr Field field(int bits, int below, int chunk, int h, int pair) {
+  if (bits == 16) return {2 * chunk + pair / 2, pair % 2 * 2 + h, 0};  // fragments as they are
+  if (below == 0) return {chunk % bits, pair, bits * (2 * (chunk / bits) + h)};
   // Two fields of the other plane are as wide as those here of both rows and of all its vectors
   // that share one here.
   const int vectors = below / bits;
-  return {chunk % bits, 2 * below * (chunk / below) + bits * (h * vectors + chunk % below / bits)};
+  return {chunk % bits, pair,
+          2 * below * (chunk / below) + bits * (h * vectors + chunk % below / bits)};
 }
 
 /// What is common to a format's layout; F is a block format, or F16 for all plain types.
@@ -120,9 +125,9 @@ constexpr TensorType device_type(TensorType type) {
   return type_info(type).support == Support::kPlain ? TensorType::F16 : type;
 }
 
-/// Byte of a unit where the word with this pair begins.
-KQ_HOST_DEVICE constexpr int word_at(int plane_at, Field field, const Place& place) {
-  return plane_at + field.vector * kVector + place.lane * 16 + place.pair * 4;
+/// Byte of a unit where the word begins.
+KQ_HOST_DEVICE constexpr int word_at(int plane_at, Field field, int lane) {
+  return plane_at + field.vector * kVector + lane * 16 + field.word * 4;
 }
 
 }  // namespace kquant::cuda

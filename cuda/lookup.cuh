@@ -117,7 +117,7 @@ void dequantize(Table table, void* out) {
         for (int c = 0; c < kStepChunks; ++c) {
 #pragma unroll
           for (int p = 0; p < 4; ++p) {
-            const std::uint32_t pair = reader.codes.pair(s, c, h, p);
+            const std::uint32_t pair = reader.chunk(s, c).a[p / 2][p % 2 * 2 + h];
             x[2 * p] = half_value(static_cast<std::uint16_t>(pair & 0xffffu));
             x[2 * p + 1] = half_value(static_cast<std::uint16_t>(pair >> 16));
           }
@@ -126,7 +126,7 @@ void dequantize(Table table, void* out) {
       } else {
 #pragma unroll
         for (int c = 0; c < kStepChunks; ++c) {
-          weights_of_chunk<F>(reader.codes, reader.rows[h], s, c, h, x);
+          weights_of_chunk<F>(reader.steps[s], reader.rows[h], s, c, h, x);
           put(s * kStepChunks + c, h, x);
         }
       }

@@ -8,12 +8,11 @@
 //
 //     registers   accumulators kTileRows x kColumns / 8 x 4 = 128 at 128 columns; 16 of fragments
 //     shared      2 x 8 units + 3 x 16 KB: 70 KB (Q2_K), 85 (Q4_K), 118 (Q8_0)
-//     a slot      of 64 x 32 rows a warp: 128 mma at 128 columns, 32 x 64 / 32 weights to unpack at
-//                 about 2 instructions each = 128, so one instruction beside each mma; and
-//                 32 reads of 512 bytes, 16 KB: half of what shared memory gives in that time on
-//                 sm_80
-//     limit       the rate of mma.sync: the full rate on sm_80, on sm_90 about two thirds of
-//     wgmma's
+//     a slot      of 64 x 32 rows a warp: 128 mma at 128 columns, and in the compiled code 180 to
+//                 290 other instructions, so one or two beside each mma; and 32 reads of 512 bytes,
+//                 16 KB: half of what shared memory gives in that time on sm_80
+//     32 columns  are limited by memory again: 2.9 (Q2_K) to 4.3 (Q6_K) instructions a weight
+//     limit       the rate of mma.sync: the full rate on sm_80, about two thirds of wgmma's on sm_90
 //
 // Where rows and columns make too few blocks for the device, K is divided among gridDim.z blocks:
 // each but the last to finish leaves its sums in device memory, the last adds all of them in order.
@@ -36,6 +35,7 @@ struct ManyColumns {
   static constexpr int kSlotBytes = kColumns * kSlot * 2;
   static constexpr int kStages = 3;
   static constexpr int kTiles8 = kColumns / 8;
+  static constexpr bool kCodesAtOnce = kColumns <= 64 && DeviceLayout<F>::kBits <= 5;
   static constexpr int kWeightBytes = kTiles * kUnit;  ///< of a unit of the block
   static constexpr std::size_t kShared = 2 * kWeightBytes + kStages * kSlotBytes;
   static_assert(kShared <= (163u << 10));
@@ -83,7 +83,7 @@ KQ_DEVICE bool add_up(const Product& p, float (&sum)[S::kTileRows][S::kTiles8][4
 }
 
 template <class F, int kColumns>
-KQ_KERNEL((ManyColumns<F, kColumns>::kThreads))
+KQ_KERNEL_SHARING((ManyColumns<F, kColumns>::kThreads), kColumns <= 64 ? 3 : 1)
 void many_columns(Product p) {
   using S = ManyColumns<F, kColumns>;
   const int first_column = block().y * kColumns;
@@ -147,7 +147,10 @@ void many_columns(Product p) {
 #pragma unroll
       for (int i = 0; i < S::kTileRows; ++i) {
         if (s == 0) readers[i].open(at + i * S::kUnit, lane());
-        readers[i].load(at + i * S::kUnit, lane(), s);
+          // All at once where registers are left: steps share words (layout.hpp).
+#pragma unroll
+        for (int of = 0; of < S::kSlots; ++of)
+          if (S::kCodesAtOnce ? s == 0 : s == of) readers[i].load(at + i * S::kUnit, lane(), of);
       }
       const std::byte* x = slots + step % S::kStages * S::kSlotBytes;
 #pragma unroll

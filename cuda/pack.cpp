@@ -28,11 +28,12 @@ Half times_power(Half h, int exponent) {
 }
 
 /// or-s bits of a code into their plane.
-void put(std::byte* unit, int plane_at, Field field, const Place& place, unsigned bits) {
-  std::byte* p = unit + word_at(plane_at, field, place);
+void put(std::byte* unit, int plane_at, int bits, int below, const Place& place, unsigned code) {
+  const Field at = field(bits, below, place.chunk, place.h, place.pair);
+  std::byte* p = unit + word_at(plane_at, at, place.lane);
   std::uint32_t word;
   std::memcpy(&word, p, 4);
-  word |= bits << (field.bit + 16 * place.half);
+  word |= code << (at.bit + 16 * place.half);
   std::memcpy(p, &word, 4);
 }
 
@@ -75,11 +76,9 @@ float pack_row(const std::byte* row, std::size_t cols, int r, std::byte* units) 
       if (F::kSigned) q += 128;
       const Place place = place_of(r, in_unit * F::kBlock + i);
       const auto code = static_cast<unsigned>(q);
-      put(unit, 0, field(L::kLowBits, 0, place.chunk, place.h), place,
-          code & ((1u << L::kLowBits) - 1u));
+      put(unit, 0, L::kLowBits, 0, place, code & ((1u << L::kLowBits) - 1u));
       if constexpr (L::kHighBits > 0)
-        put(unit, L::kLowBits * kVector, field(L::kHighBits, L::kLowBits, place.chunk, place.h),
-            place, code >> L::kLowBits);
+        put(unit, L::kLowBits * kVector, L::kHighBits, L::kLowBits, place, code >> L::kLowBits);
     }
     if constexpr (L::kScaleWords > 0)
       std::memcpy(unit + L::kScalesAt + r * L::kRowScales, block.sc, sizeof block.sc);
@@ -100,8 +99,8 @@ float pack_plain_row(std::span<const float> row, int r, std::byte* units) {
   const int exponent = exponent_for(most, 13);
   for (std::size_t col = 0; col < row.size(); ++col) {
     const Place place = place_of(r, static_cast<int>(col % kUnitCols));
-    put(units + col / kUnitCols * DeviceLayout<F16>::kUnitBytes, 0,
-        field(16, 0, place.chunk, place.h), place, to_half(std::ldexp(row[col], exponent)).bits);
+    put(units + col / kUnitCols * DeviceLayout<F16>::kUnitBytes, 0, 16, 0, place,
+        to_half(std::ldexp(row[col], exponent)).bits);
   }
   return std::ldexp(1.0f, -exponent);
 }

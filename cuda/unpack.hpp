@@ -3,8 +3,8 @@
 // weights in binary32 for tables that are looked up.
 //
 // Codes are never converted: where they lie, they are the mantissas of (subnormal) binary16 numbers
-// already, q x 2^(b - 24) at bit b. One lop3 (half of them after a shift, or a second lop3 where
-// codes have two planes) and one fused multiply-add make two weights:
+// already, q x 2^(b - 24) at bit b. One lop3 and one fused multiply-add make two weights (after a
+// shift, for half of them; and after two planes have been merged, where there are two):
 //
 //     weight = q x 2^(b - 24) * S + A,     S = (d * scale) x 2^-b
 //                                          A = - zero x 2^(b - 24) * S,  or  - dmin * min x 2^-24
@@ -22,16 +22,16 @@ namespace kquant::cuda {
 KQ_HOST_DEVICE constexpr std::uint16_t half_power(int exponent) {
   return static_cast<std::uint16_t>((15 + exponent) << 10);
 }
-inline constexpr std::uint16_t kMinus = 0x8000;
+inline constexpr std::uint16_t kMinus = 0x8000;  ///< with a zero point as the mantissa: - zero
 
 /// A lane's words of one plane in one step, of one that has `below` bits below it or of none.
 template <int kBits, int kBelow>
 struct PlaneStep {
-  static constexpr int kVectors = kBits == 16 ? 4 : kBits == 1 ? 1 : 2;
+  static constexpr int kVectors = kBits == 1 ? 1 : 2;
   Words4 vectors[kVectors];
 
   KQ_DEVICE static constexpr int first_of(int step) {
-    return field(kBits, kBelow, kStepChunks * step, 0).vector;
+    return field(kBits, kBelow, kStepChunks * step, 0, 0).vector;
   }
   KQ_DEVICE void load(const std::byte* lane_bytes, int step) {
 #pragma unroll
@@ -40,8 +40,8 @@ struct PlaneStep {
   }
   /// That with the codes of a pair.
   KQ_DEVICE std::uint32_t word(int step, int chunk, int h, int pair) const {
-    const Field at = field(kBits, kBelow, kStepChunks * step + chunk, h);
-    return vectors[at.vector - first_of(step)].at[pair];
+    const Field at = field(kBits, kBelow, kStepChunks * step + chunk, h, pair);
+    return vectors[at.vector - first_of(step)].at[at.word];
   }
 };
 template <int kBelow>
@@ -66,7 +66,6 @@ struct StepCodes {
   /// Two codes. `step`, which has been opened, and all others are constants.
   KQ_DEVICE std::uint32_t pair(int step, int chunk, int h, int p) const {
     const std::uint32_t word = whole_codes(step, chunk, h, p);
-    if constexpr (L::kLowBits == 16) return word;
     constexpr int kMask = (1 << L::kBits) - 1;
     return (whole_bit(step, h) >= 8 ? word >> 8 : word) &
            twice(static_cast<std::uint16_t>(kMask << bit_of(step, h)));
@@ -74,9 +73,9 @@ struct StepCodes {
 
  private:
   KQ_HOST_DEVICE static constexpr int whole_bit(int step, int h) {
-    return field(L::kLowBits, 0, kStepChunks * step, L::kHighBits > 0 ? 0 : h).bit;
+    return field(L::kLowBits, 0, kStepChunks * step, L::kHighBits > 0 ? 0 : h, 0).bit;
   }
-  /// A word with all bits of the codes, and of those of other steps, which the compiler makes once.
+  /// A word with all bits of the codes, and of those of other steps: the compiler makes it once.
   KQ_DEVICE std::uint32_t whole_codes(int step, int chunk, int h, int p) const {
     const std::uint32_t word = low.word(step, chunk, h, p);
     if constexpr (L::kHighBits == 0) {
@@ -84,7 +83,7 @@ struct StepCodes {
     } else {
       constexpr std::uint32_t kLow = (1u << L::kLowBits) - 1u,
                               kLowOfAll = 0xffffffffu / ((1u << (2 * L::kLowBits)) - 1u) * kLow;
-      const int shift = field(L::kHighBits, L::kLowBits, kStepChunks * step + chunk, h).bit -
+      const int shift = field(L::kHighBits, L::kLowBits, kStepChunks * step + chunk, h, p).bit -
                         (whole_bit(step, h) + L::kLowBits);
       const std::uint32_t above = high.word(step, chunk, h, p);
       return select_bits(
@@ -231,13 +230,15 @@ struct ChunkFragments {
 template <class F>
 struct UnitReader {
   QuarterScales<F> rows[2];
-  StepCodes<F> codes;
+  StepCodes<F> steps[kSteps];
 
   KQ_DEVICE void open(const std::byte* unit, int lane) {
     rows[0].open(unit, lane / 4, lane % 4);
     rows[1].open(unit, lane / 4 + 8, lane % 4);
   }
-  KQ_DEVICE void load(const std::byte* unit, int lane, int step) { codes.open(unit, lane, step); }
+  KQ_DEVICE void load(const std::byte* unit, int lane, int step) {
+    steps[step].open(unit, lane, step);
+  }
   /// Of chunk 0 or 1 of the step that was loaded; constants.
   KQ_DEVICE ChunkFragments chunk(int step, int c) const {
     ChunkFragments out;
@@ -246,24 +247,29 @@ struct UnitReader {
       const ScaleAndAddend of = rows[h].of_step(step, h);
 #pragma unroll
       for (int p = 0; p < 4; ++p)
-        out.a[p / 2][2 * (p % 2) + h] = fma({codes.pair(step, c, h, p)}, of.scale, of.addend).bits;
+        out.a[p / 2][2 * (p % 2) + h] =
+            fma({steps[step].pair(step, c, h, p)}, of.scale, of.addend).bits;
     }
     return out;
   }
 };
 
+/// Plain weights lie as fragments do.
 template <>
 struct UnitReader<F16> {
-  StepCodes<F16> codes;
+  const std::byte* lane_bytes;
 
-  KQ_DEVICE void open(const std::byte*, int) {}
-  KQ_DEVICE void load(const std::byte* unit, int lane, int step) { codes.open(unit, lane, step); }
+  KQ_DEVICE void open(const std::byte* unit, int lane) { lane_bytes = unit + lane * 16; }
+  KQ_DEVICE void load(const std::byte*, int, int) {}
   KQ_DEVICE ChunkFragments chunk(int step, int c) const {
     ChunkFragments out;
 #pragma unroll
-    for (int h = 0; h < 2; ++h)
+    for (int k = 0; k < 2; ++k) {
+      const int vector = field(16, 0, kStepChunks * step + c, 0, 2 * k).vector;
+      const Words4 v = load16(lane_bytes + vector * kVector);
 #pragma unroll
-      for (int p = 0; p < 4; ++p) out.a[p / 2][2 * (p % 2) + h] = codes.pair(step, c, h, p);
+      for (int i = 0; i < 4; ++i) out.a[k][i] = v.at[i];
+    }
     return out;
   }
 };
@@ -273,8 +279,9 @@ template <class F>
 KQ_DEVICE int code_in_unit(const std::byte* unit, const Place& place) {
   using L = DeviceLayout<F>;
   const auto bits = [&](int plane_at, int n, int below) {
-    const Field at = field(n, below, place.chunk, place.h);
-    const auto word = *reinterpret_cast<const std::uint32_t*>(unit + word_at(plane_at, at, place));
+    const Field at = field(n, below, place.chunk, place.h, place.pair);
+    const auto word =
+        *reinterpret_cast<const std::uint32_t*>(unit + word_at(plane_at, at, place.lane));
     return static_cast<int>((word >> (at.bit + 16 * place.half)) & ((1u << n) - 1u));
   };
   int q = bits(0, L::kLowBits, 0);

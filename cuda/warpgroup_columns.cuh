@@ -16,9 +16,9 @@
 //     in flight   all of that but what is multiplied: 100 to 150 KB
 //     a chunk     of 256 x 128 x 32 is 512 clocks of the tensor cores (2048 products a clock). A
 //                 warp has 64 x 32 weights of it to unpack; in the compiled code of Q4_K that and
-//                 all else take 139 instructions (Q2_K 130, Q6_K 135), and a scheduler has two such
-//                 warps: 280 of its 512 slots. wgmma reads X's 8 KB once for each 64 rows, half of
-//                 what shared memory gives in that time
+//                 all else take 75 instructions (Q2_K 73, Q5_K 118, the most), and a scheduler has
+//                 two such warps: 150 of its 512 slots. wgmma reads X's 8 KB once for each 64 rows,
+//                 half of what shared memory gives in that time
 //     L2          16 bytes of X and (Q4_K) 9 of weights a clock and SM, of about 30
 //     limit       the tensor cores; a tile's results, 128 KB and some 2000 instructions a warp, are
 //                 not overlapped: 5 to 10 % of the time at K = 4096

@@ -24,8 +24,8 @@ TEST_CASE("a unit's places are a permutation of its weights, in every plane") {
     for (int row = 0; row < kUnitRows; ++row)
       for (int col = 0; col < kUnitCols; ++col) {
         const Place place = place_of(row, col);
-        const Field at = field(bits, below, place.chunk, place.h);
-        const int byte = word_at(0, at, place);
+        const Field at = field(bits, below, place.chunk, place.h, place.pair);
+        const int byte = word_at(0, at, place.lane);
         const int bit = 8 * byte + at.bit + 16 * place.half;
         REQUIRE(byte % 4 == 0);
         REQUIRE(at.bit + bits <= 16);
