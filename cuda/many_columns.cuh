@@ -12,7 +12,7 @@
 //                 290 other instructions, so one or two beside each mma; and 32 reads of 512 bytes,
 //                 16 KB: half of what shared memory gives in that time on sm_80
 //     32 columns  are limited by memory again: 2.9 (Q2_K) to 4.3 (Q6_K) instructions a weight
-//     limit       the rate of mma.sync: the full rate on sm_80, about two thirds of wgmma's on sm_90
+//     limit       the rate of mma.sync: all of it on sm_80, two thirds of wgmma's on sm_90
 //
 // Where rows and columns make too few blocks for the device, K is divided among gridDim.z blocks:
 // each but the last to finish leaves its sums in device memory, the last adds all of them in order.
