@@ -9,15 +9,11 @@
 //     registers   at most 128, so that an SM has room for two blocks; accumulators 2 x 4 x kTiles8
 //     shared      warps x stages x 2 units: 21 KB (Q2_K) … 70 KB (Q8_0) a stage of 8 warps
 //     in flight   40 to 90 KB an SM; at 4.3 TB/s and 800 ns an SM of 132 needs 26 KB
-//     arithmetic  in the compiled code, of one lane, for one column tile and (in brackets) a byte:
-//
-//                   Q2_K        Q3_K        Q4_K        Q5_K        Q6_K        Q8_0
-//                   1.8 (5.6)   2.4 (5.7)   2.0 (3.6)   2.9 (4.2)   2.6 (3.2)   1.8 (1.7)
-//
-//                 instructions a weight, of which 0.5 are lop3, 0.5 fma, 0.13 mma for any format.
-//                 An SM issues 128 of them a clock, in which its share of 4.3 TB/s are 16 bytes (at
-//                 1.98 GHz) to 19 (at 1.7): it may spend 7 to 8 a byte, so memory is the limit
-//                 everywhere, with the least room for Q2_K and Q3_K (bench/gpu/instructions.py)
+//     arithmetic  1.6 (Q4_0) to 2.8 (Q5_K) instructions a weight in the compiled code (of them 0.5
+//                 lop3 that take codes, 0.5 fma, 0.12 mma), a byte of Q2_K 5.6, of Q4_K 3.5, of
+//                 Q8_0 1.7 (test/cuda/instructions.csv). An SM issues 128 a clock, in which its
+//                 share of 4.3 TB/s are 16 bytes (at 1.98 GHz) to 19 (at 1.7), so it may spend 7 to
+//                 8 a byte: memory is the limit, with the least room for Q2_K and Q3_K
 //     X           read from L1 and L2: 32 rows of Q4_K are 4.6 KB a unit, X 0.5 KB a column
 
 #include "cuda/product.hpp"

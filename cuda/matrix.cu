@@ -240,8 +240,8 @@ Result<void> matmul_in_order(RowOrder order, const DeviceMatrix& w, Span2d<const
     queue->copy_to_device(from->as<float>() + row * x.cols, x.row(row).data(),
                           x.cols * sizeof(float));
   halves->rows.order = order;
-  queue->launch({.x = static_cast<int>(x.rows), .threads = kRowThreads, .shared = kRowShared},
-                convert_rows<>, Convert{from->as<float>(), halves->rows});
+  queue->launch(rows_launch(static_cast<int>(x.rows), halves->rows.cols), convert_rows<>,
+                Convert{from->as<float>(), halves->rows});
   multiply(*queue, w.state(), halves->rows, static_cast<int>(x.rows),
            {.y = to->as<float>(), .stride = y.cols}, *scratch);
   for (std::size_t row = 0; row < y.rows; ++row)

@@ -6,7 +6,9 @@
 // overflows, and what is 2^22 times smaller still has all its bits. The relative error is 2^-12,
 // against 2^-8 of int8 with one scale a block.
 //
-//     limit       launch latency and device memory: 4 … 12 bytes read and 2 written a number
+//     limit       launch latency, that of a few rounds of loads, and device memory: 4 … 12 bytes
+//     read
+//                 and 2 written a number
 //     registers   about 30        shared memory  128 bytes
 
 #include "cuda/half_rows.hpp"
@@ -14,8 +16,15 @@
 
 namespace kquant::cuda {
 
-inline constexpr int kRowThreads = 256;
-inline constexpr std::size_t kRowShared = 32 * sizeof(float);
+inline constexpr int kMostRowThreads = 1024;
+
+/// Of one of the kernels below. When decoding there is one row, whose numbers come in rounds of as
+/// many as there are threads, each round as long as memory takes to answer: so, many threads.
+constexpr Launch rows_launch(int rows, int cols) {
+  return {.x = rows,
+          .threads = cols > 1024 ? kMostRowThreads : 256,
+          .shared = kMostRowThreads / kWarp * sizeof(float)};
+}
 
 /// fn(a, b) of all threads' values, the same in each of them, in an order that is always the same.
 template <class Fn>
@@ -60,9 +69,14 @@ KQ_DEVICE void store_row(const HalfRows& out, int row, const Fn& value) {
   if (thread() == 0) out.scale[row] = power.up;
 }
 
-KQ_DEVICE float inverse_rms(const float* x, int cols, float eps) {
+/// 1 / the root of the mean of squares; value(i) is asked for once.
+template <class Fn>
+KQ_DEVICE float inverse_rms(int cols, float eps, const Fn& value) {
   float squares = 0;
-  for (int i = thread(); i < cols; i += threads()) squares = fmaf(x[i], x[i], squares);
+  for (int i = thread(); i < cols; i += threads()) {
+    const float x = value(i);
+    squares = fmaf(x, x, squares);
+  }
   return 1.0f / sqrtf(sum_of_block(squares) / static_cast<float>(cols) + eps);
 }
 
@@ -72,7 +86,7 @@ struct Convert {
 };
 /// out = x
 template <int = 0>  // a template, so that any number of files may include it
-KQ_KERNEL(kRowThreads) void convert_rows(Convert a) {
+KQ_KERNEL(kMostRowThreads) void convert_rows(Convert a) {
   const int row = block().x;
   const float* x = a.x + static_cast<std::size_t>(row) * static_cast<std::size_t>(a.out.cols);
   store_row(a.out, row, [&](int i) { return x[i]; });
@@ -90,7 +104,7 @@ struct Norm {
 };
 /// x += branch, or norm(branch);  out = norm(x)
 template <int = 0>
-KQ_KERNEL(kRowThreads)
+KQ_KERNEL(kMostRowThreads)
 void norm_rows(Norm a) {
   const int row = block().x, cols = a.out.cols;
   const auto at = [&](int r) {
@@ -98,14 +112,16 @@ void norm_rows(Norm a) {
   };
   const std::size_t from = at(a.row_of == nullptr ? row : a.row_of[row]);
   float* const x = a.x + from;
-  if (a.branch != nullptr) {
-    const float* branch = a.branch + from;
-    const float inverse = a.post_weight == nullptr ? 1.0f : inverse_rms(branch, cols, a.eps);
-    // Each thread reads below what it wrote here, and nothing else.
-    for (int i = thread(); i < cols; i += threads())
-      x[i] += a.post_weight == nullptr ? branch[i] : branch[i] * inverse * a.post_weight[i];
-  }
-  const float inverse = inverse_rms(x, cols, a.eps);
+  const float* const branch = a.branch == nullptr ? nullptr : a.branch + from;
+  float branch_inverse = 1.0f;
+  if (a.post_weight != nullptr && branch != nullptr)
+    branch_inverse = inverse_rms(cols, a.eps, [&](int i) { return branch[i]; });
+  // Each thread reads below what it wrote here, and nothing else.
+  const float inverse = inverse_rms(cols, a.eps, [&](int i) {
+    if (branch == nullptr) return x[i];
+    return x[i] +=
+           a.post_weight == nullptr ? branch[i] : branch[i] * branch_inverse * a.post_weight[i];
+  });
   const auto value = [&](int i) { return x[i] * inverse * a.weight[i]; };
   if (a.exact != nullptr)
     for (int i = thread(); i < cols; i += threads())
@@ -120,7 +136,7 @@ struct Gate {
 };
 /// out = act(gate) * up
 template <int = 0>
-KQ_KERNEL(kRowThreads)
+KQ_KERNEL(kMostRowThreads)
 void gate_rows(Gate a) {
   const int row = block().x, cols = a.out.cols;
   const float* gate =
@@ -139,12 +155,16 @@ struct SoftCap {
   std::size_t n;
   float cap;
 };
+inline constexpr int kCapThreads = 256;
+constexpr Launch soft_cap_launch(std::size_t n) {
+  return {.x = static_cast<int>((n + kCapThreads - 1) / kCapThreads), .threads = kCapThreads};
+}
 /// x = cap * tanh(x / cap)
 template <int = 0>
-KQ_KERNEL(kRowThreads)
+KQ_KERNEL(kCapThreads)
 void soft_cap(SoftCap a) {
   const std::size_t i =
-      static_cast<std::size_t>(block().x) * kRowThreads + static_cast<std::size_t>(thread());
+      static_cast<std::size_t>(block().x) * kCapThreads + static_cast<std::size_t>(thread());
   if (i < a.n) a.x[i] = a.cap * tanh_fast(a.x[i] / a.cap);
 }
 

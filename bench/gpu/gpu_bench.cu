@@ -228,8 +228,8 @@ void measure_format(const std::shared_ptr<Queue>& queue, TensorType type, bench:
     const Buffer y = value_of(Buffer::allocate(queue, m * shape.rows * sizeof(float), "results"));
     const auto measure = [&](const char* kind, RowOrder order) {
       halves.rows.order = order;
-      queue->launch({.x = static_cast<int>(m), .threads = kRowThreads, .shared = kRowShared},
-                    convert_rows<>, Convert{x.as<float>(), halves.rows});
+      queue->launch(rows_launch(static_cast<int>(m), halves.rows.cols), convert_rows<>,
+                    Convert{x.as<float>(), halves.rows});
       const double seconds = seconds_of_launches(queue, [&] {
         for (const auto& w : copies)
           multiply(*queue, *w, halves.rows, static_cast<int>(m),

@@ -25,10 +25,6 @@ AttentionKernel attention_for(int dim, bool q8) {
   return of.template operator()<256>();
 }
 
-Launch rows_launch(int rows) {
-  return {.x = rows, .threads = kRowThreads, .shared = kRowShared};
-}
-
 }  // namespace
 
 DevicePass::DevicePass(Rank rank, Share share, const Weights& weights)
@@ -257,19 +253,18 @@ void DevicePass::run(bool to_logits) {
   const DeviceVector* post = nullptr;
   for (std::size_t i = 0; i < weights_.layers.size(); ++i) {
     const DeviceLayer& layer = weights_.layers[i];
-    queue()->launch(rows_launch(rows), norm_rows<>, norm(post, layer.attn_norm, rows));
+    enqueue_norm(norm(post, layer.attn_norm, rows), rows);
     multiply_all(layer.qkv, for_rows(normed_, rows), rows,
                  {.y = qkv_.as<float>(), .stride = layer.qkv.outputs});
     enqueue_attention(i);
     enqueue_branch(layer.attn_output, for_rows(heads_, rows), layer.attn_post_norm);
-    queue()->launch(rows_launch(rows), norm_rows<>,
-                    norm(&layer.attn_post_norm, layer.ffn_norm, rows));
+    enqueue_norm(norm(&layer.attn_post_norm, layer.ffn_norm, rows), rows);
     multiply_all(layer.gate_up, for_rows(normed_, rows), rows,
                  {.y = gate_up_.as<float>(), .stride = layer.gate_up.outputs});
-    queue()->launch(rows_launch(rows), gate_rows<>,
-                    Gate{.gate_up = gate_up_.as<float>(),
-                         .gelu = config.activation == Activation::kGelu,
-                         .out = for_rows(gated_, rows)});
+    const Gate gate{.gate_up = gate_up_.as<float>(),
+                    .gelu = config.activation == Activation::kGelu,
+                    .out = for_rows(gated_, rows)};
+    queue()->launch(rows_launch(rows, gate.out.cols), gate_rows<>, gate);
     enqueue_branch(layer.down, for_rows(gated_, rows), layer.ffn_post_norm);
     post = &layer.ffn_post_norm;
   }
@@ -277,8 +272,12 @@ void DevicePass::run(bool to_logits) {
   Norm last = norm(post, weights_.output_norm, chunk_.outputs());
   last.row_of = chunk_.output_rows();
   if (!to_logits) last.exact = hidden_.as<float>();
-  queue()->launch(rows_launch(chunk_.outputs()), norm_rows<>, last);
+  enqueue_norm(last, chunk_.outputs());
   if (to_logits) enqueue_logits(chunk_.outputs());
+}
+
+void DevicePass::enqueue_norm(const Norm& norm, int rows) {
+  queue()->launch(rows_launch(rows, norm.out.cols), norm_rows<>, norm);
 }
 
 void DevicePass::enqueue_logits(int rows) {
@@ -288,8 +287,7 @@ void DevicePass::enqueue_logits(int rows) {
   const float cap = share_.config.logit_soft_cap;
   if (cap == 0) return;
   const std::size_t n = size(rows) * n_vocab;
-  queue()->launch(rows_launch(static_cast<int>((n + kRowThreads - 1) / kRowThreads)), soft_cap<>,
-                  SoftCap{logits_.as<float>(), n, cap});
+  queue()->launch(soft_cap_launch(n), soft_cap<>, SoftCap{logits_.as<float>(), n, cap});
 }
 
 void DevicePass::project(Span2d<const float> hidden) {
@@ -297,8 +295,8 @@ void DevicePass::project(Span2d<const float> hidden) {
     queue()->copy_to_device(hidden_.as<float>() + row * hidden.cols, hidden.row(row).data(),
                             hidden.cols * sizeof(float));
   const int rows = static_cast<int>(hidden.rows);
-  queue()->launch(rows_launch(rows), convert_rows<>,
-                  Convert{hidden_.as<float>(), for_rows(normed_, rows)});
+  const Convert convert{hidden_.as<float>(), for_rows(normed_, rows)};
+  queue()->launch(rows_launch(rows, convert.out.cols), convert_rows<>, convert);
   enqueue_logits(rows);
 }
 

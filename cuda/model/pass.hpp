@@ -72,6 +72,7 @@ class DevicePass {
   void enqueue_attention(std::size_t index);
   /// `post_norm`: of the branch before it, null where there is none.
   Norm norm(const DeviceVector* post_norm, const DeviceVector& weight, int rows) const;
+  void enqueue_norm(const Norm& norm, int rows);
   void enqueue_branch(const DeviceProjection& projection, const HalfRows& x,
                       const DeviceVector& post_norm);
   void enqueue_logits(int rows);

@@ -50,10 +50,6 @@ struct Halves {
   }
 };
 
-const Launch rows_launch(int rows) {
-  return {.x = rows, .threads = kRowThreads, .shared = kRowShared};
-}
-
 std::vector<double> norm_of(std::span<const double> x, std::span<const float> weight, double eps) {
   double squares = 0;
   for (const double v : x) squares += v * v;
@@ -73,7 +69,8 @@ TEST_CASE("rows of any size become halves", "[small]") {
                                     {31, RowOrder::kTiles},
                                     {256, RowOrder::kRows},
                                     {700, RowOrder::kRows},
-                                    {700, RowOrder::kTiles}}) {
+                                    {700, RowOrder::kTiles},
+                                    {2500, RowOrder::kRows}}) {
     std::vector<float> x;
     for (const float factor : {0.0f, 1e-30f, 1e-4f, 1.0f, 3e5f, 1e30f}) {
       const auto row = test::random_floats(size(cols), 3, factor);
@@ -81,7 +78,8 @@ TEST_CASE("rows of any size become halves", "[small]") {
     }
     const Buffer from = to_device(*device, x);
     const Halves to(*device, 6, cols, order);
-    device->queue()->launch(rows_launch(6), convert_rows<>, Convert{from.as<float>(), to.rows});
+    device->queue()->launch(rows_launch(6, cols), convert_rows<>,
+                            Convert{from.as<float>(), to.rows});
     to.check(*device, {x.begin(), x.end()});
   }
 }
@@ -114,7 +112,8 @@ TEST_CASE("in tiles every number has a place of its own, where wgmma looks for i
 TEST_CASE("norms, with and without what is added before, of all rows and of some", "[small]") {
   const auto device = test::device();
   if (!device) return;
-  constexpr int kRows = 5, kCols = 333;
+  constexpr int kRows = 5;
+  const int kCols = GENERATE(333, 1100);  // a block's threads depend on it
   constexpr float kEps = 1e-5f;
   const auto x = test::random_floats(kRows * kCols, 1),
              branch = test::random_floats(kRows * kCols, 2);
@@ -131,7 +130,7 @@ TEST_CASE("norms, with and without what is added before, of all rows and of some
           const Buffer some_on = to_device(*device, some);
           const Buffer exact = to_device(*device, std::vector<float>(size(n * kCols), NAN));
           const Halves out(*device, n, kCols);
-          device->queue()->launch(rows_launch(n), norm_rows<>,
+          device->queue()->launch(rows_launch(n, kCols), norm_rows<>,
                                   Norm{.x = x_on.as<float>(),
                                        .branch = with_branch ? branch_on.as<float>() : nullptr,
                                        .post_weight = with_post ? post_on.as<float>() : nullptr,
@@ -176,7 +175,7 @@ TEST_CASE("gated activations and soft caps", "[small]") {
   const Buffer from = to_device(*device, gate_up);
   for (const bool gelu : {false, true}) {
     const Halves out(*device, kRows, kCols);
-    device->queue()->launch(rows_launch(kRows), gate_rows<>,
+    device->queue()->launch(rows_launch(kRows, kCols), gate_rows<>,
                             Gate{from.as<float>(), gelu, out.rows});
     std::vector<double> expected;
     for (int row = 0; row < kRows; ++row)
@@ -189,9 +188,8 @@ TEST_CASE("gated activations and soft caps", "[small]") {
     out.check(*device, expected);
   }
   const Buffer x = to_device(*device, gate_up);
-  device->queue()->launch(
-      rows_launch(static_cast<int>((gate_up.size() + kRowThreads - 1) / kRowThreads)), soft_cap<>,
-      SoftCap{x.as<float>(), gate_up.size(), 3.0f});
+  device->queue()->launch(soft_cap_launch(gate_up.size()), soft_cap<>,
+                          SoftCap{x.as<float>(), gate_up.size(), 3.0f});
   const auto capped = to_host<float>(*device, x);
   for (std::size_t i = 0; i < capped.size(); ++i)
     REQUIRE(std::fabs(double{capped[i]} - 3 * std::tanh(double{gate_up[i]} / 3)) < 1e-5);
