@@ -4,11 +4,12 @@
 // barriers, asynchronous copies, warp-wide exchanges.
 //
 //     who am I          thread(), lane(), warp(), block(), grid()
-//     together          sync_block(), sync_warp(), shuffle_xor(), any_of_warp(),
-//                       shared_memory()
-//     copies            copy_async(), commit_copies(), wait_copies<N>(), load16(), store16(),
-//     add_to() half pairs        sub(), mul(), fma(), to_half2(), permute_bytes(), select_bits()
-//     tensor cores      mma(), load_transposed() between blocks    take_ticket(), fence()
+//     together          sync_block(), sync_warp(), shuffle_xor(), any_of_warp(), shared_memory()
+//     copies            copy_async(), commit_copies(), wait_copies<N>(), load16(), store16()
+//     half pairs        sub(), mul(), fma(), low_twice(), high_twice(), to_half2(), to_bfloat2()
+//     bits              permute_bytes(), select_bits()
+//     tensor cores      mma(), load_transposed()
+//     between blocks    add_to(), take_ticket(), fence()
 //
 // A warp-wide function (shuffle_xor, any_of_warp, mma, load_transposed, sync_warp) is called by all
 // 32 lanes.

@@ -19,8 +19,9 @@
 #endif
 
 // How a kernel is declared: `template <class F> KQ_KERNEL(256) void name(Arguments a)`, with the
-// number of threads a block has at most. Without a CUDA compiler kernels are ordinary functions,
-// which an emulator runs (cuda/vocabulary/emulated.hpp).
+// number of threads a block has at most; KQ_KERNEL_SHARING where so many blocks shall find
+// registers on one multiprocessor. Without a CUDA compiler kernels are ordinary functions, which an
+// emulator runs (cuda/vocabulary/emulated.hpp).
 #if defined(__CUDACC__)
 #define KQ_KERNEL(threads) KQ_KERNEL_SHARING(threads, 1)
 #define KQ_KERNEL_SHARING(threads, blocks) __global__ __launch_bounds__(threads, blocks)

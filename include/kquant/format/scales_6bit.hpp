@@ -10,6 +10,7 @@
 
 namespace kquant {
 
+/// Scales and mins 4w … 4w + 3.
 template <class Word>
 KQ_INLINE constexpr ScaleWord<Word> unpack_scales_and_mins_6bit(const Word* sc, int w) {
   constexpr std::uint32_t kLow6 = 0x3f3f3f3fu, kHigh2 = 0x30303030u, kLow4 = 0x0f0f0f0fu;
