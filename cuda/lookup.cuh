@@ -4,8 +4,8 @@
 // dequantize: a warp has a unit; a lane writes its quarters of two rows (layout.hpp), 16 (F16,
 // BF16) or 32 bytes (F32) at a time, which fill sectors of 32 bytes in one or two goes.
 //
-//     limit       device memory: 2.3 bytes or more a weight; 7 (Q8_0) to 9 (Q6_K) instructions in
-//                 the compiled code, of the 15 that an SM issues while it gets as much of 4.3 TB/s
+//     limit       device memory: 2.3 bytes or more a weight, in which time an SM issues 15
+//                 instructions; about 8 are needed where rows are aligned
 //     registers   about 60        shared memory  none
 //
 // Both form the value as dequantize_block does, in binary32 without fused multiply-add, so that F32

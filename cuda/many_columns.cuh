@@ -8,8 +8,8 @@
 //
 //     registers   accumulators kTileRows x kColumns / 8 x 4 = 128 at 128 columns; 16 of fragments
 //     shared      2 x 8 units + 3 x 16 KB: 70 KB (Q2_K), 85 (Q4_K), 118 (Q8_0)
-//     a slot      of 64 x 32 rows a warp: 128 mma at 128 columns, and in the compiled code 180 to
-//                 290 other instructions, so one or two beside each mma; and 32 reads of 512 bytes,
+//     a slot      of 64 x 32 rows a warp: 128 mma at 128 columns, and in the compiled code 170 to
+//                 300 other instructions, so one or two beside each mma; and 32 reads of 512 bytes,
 //                 16 KB: half of what shared memory gives in that time on sm_80
 //     32 columns  are limited by memory again: 2.9 (Q2_K) to 4.3 (Q6_K) instructions a weight
 //     limit       the rate of mma.sync: all of it on sm_80, two thirds of wgmma's on sm_90

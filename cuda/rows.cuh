@@ -7,8 +7,7 @@
 // against 2^-8 of int8 with one scale a block.
 //
 //     limit       launch latency, that of a few rounds of loads, and device memory: 4 … 12 bytes
-//     read
-//                 and 2 written a number
+//                 read and 2 written a number
 //     registers   about 30        shared memory  128 bytes
 
 #include "cuda/half_rows.hpp"

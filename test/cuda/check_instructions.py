@@ -14,13 +14,12 @@ kernel the loop with the tensor cores' instructions is counted, every instructio
 More than two percent beyond the table is a failure: --update writes it anew, and the change is reviewed like any
 other. --markdown prints the table of docs/cuda.md.
 """
-import csv
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-from check_resources import demangled
+from kernel_table import compare, demangled, update
 
 UNITS = {
     "alu": "LOP3 SHF IADD3 PRMT LEA ISETP SEL IMNMX VIADD VIMNMX IABS MOV PLOP3 FSETP FSEL FMNMX".split(),
@@ -97,26 +96,10 @@ def main() -> int:
         print(markdown(found))
         return 0
     if "--update" in sys.argv:
-        with Path(table).open("w", newline="") as file:
-            out = csv.writer(file, lineterminator="\n")
-            out.writerow(["kernel", "architecture", *COLUMNS])
-            for key in sorted(found):
-                out.writerow([*key, *found[key]])
-        print(f"{table}: {len(found)} kernels")
-        return 0
-    with Path(table).open(newline="") as file:
-        recorded = {(r["kernel"], r["architecture"]): float(r["instructions"]) for r in csv.DictReader(file)}
-    problems = []
-    for key in sorted(found.keys() | recorded.keys()):
-        name = f"{key[0]} for {key[1]}"
-        if key not in found:
-            problems.append(f"{name}: is in the table, but was not built")
-        elif key not in recorded:
-            problems.append(f"{name}: not in the table: {found[key]}")
-        elif found[key][0] > 1.02 * recorded[key]:
-            problems.append(f"{name}: {found[key][0]} instructions a weight, recorded {recorded[key]}")
-    print("\n".join(problems) or f"{len(found)} kernels execute no more for a weight than recorded")
-    return 1 if problems else 0
+        return update(Path(table), COLUMNS, found)
+    return compare(Path(table), COLUMNS, found, lambda now, then: [
+        f"{now[0]} instructions a weight, recorded {then[0]}"] if now[0] > 1.02 * then[0] else [],
+        "execute no more for a weight than recorded")
 
 
 sys.exit(main())

@@ -7,26 +7,17 @@ The build keeps what ptxas says of each object (cuda/keep_report.py). A kernel t
 table says fails, a new or vanished one too: --update writes the table anew, and the change is reviewed
 like any other.
 """
-import csv
 import re
-import subprocess
 import sys
 from pathlib import Path
 
-COLUMNS = ["kernel", "architecture", "registers", "stack", "spill_stores", "spill_loads", "static_shared"]
+from kernel_table import compare, demangled, update
+
+COLUMNS = ["registers", "stack", "spill_stores", "spill_loads", "static_shared"]
 ENTRY = re.compile(r"Compiling entry function '(\S+)' for '(\S+)'")
 MEMORY = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 USED = re.compile(r"Used (\d+) registers")
 SHARED = re.compile(r"(\d+) bytes smem")
-
-
-def demangled(names: list[str]) -> list[str]:
-    text = subprocess.run(["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True).stdout
-    short = []
-    for name in text.splitlines():
-        name = re.sub(r"^void |kquant::cuda::|kquant::", "", name)
-        short.append(re.sub(r"\((?:bool|int|Numbers)\)", "", name).split("(")[0])
-    return short
 
 
 def read_reports(folder: Path) -> dict[tuple[str, str], list[int]]:
@@ -47,35 +38,16 @@ def read_reports(folder: Path) -> dict[tuple[str, str], list[int]]:
 
 
 def main() -> int:
-    update = "--update" in sys.argv
     table, folder = (Path(a) for a in sys.argv[1:] if a != "--update")
     found = read_reports(folder)
     if not found:
         print(f"{folder}: no reports of ptxas; build the target kquant_cuda first")
         return 1
-    if update:
-        with table.open("w", newline="") as file:
-            out = csv.writer(file, lineterminator="\n")
-            out.writerow(COLUMNS)
-            for key in sorted(found):
-                out.writerow([*key, *found[key]])
-        print(f"{table}: {len(found)} kernels")
-        return 0
-    with table.open(newline="") as file:
-        recorded = {(r["kernel"], r["architecture"]): [int(r[c]) for c in COLUMNS[2:]] for r in csv.DictReader(file)}
-    problems = []
-    for key in sorted(found.keys() | recorded.keys()):
-        name = f"{key[0]} for {key[1]}"
-        if key not in found:
-            problems.append(f"{name}: is in the table, but was not built")
-        elif key not in recorded:
-            problems.append(f"{name}: not in the table: {found[key]}")
-        else:
-            problems += [f"{name}: {column} {now}, recorded {then}"
-                         for column, now, then in zip(COLUMNS[2:], found[key], recorded[key]) if now > then]
-    print("\n".join(problems) or f"{len(found)} kernels take no more than recorded")
-    return 1 if problems else 0
+    if "--update" in sys.argv:
+        return update(table, COLUMNS, found)
+    return compare(table, COLUMNS, found, lambda now, then: [
+        f"{column} {n}, recorded {t:.0f}" for column, n, t in zip(COLUMNS, now, then) if n > t],
+        "take no more than recorded")
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+sys.exit(main())
