@@ -33,7 +33,7 @@ inline void check(const Result<void>& result) {
   throw Failure{Error{code, std::move(message)}};
 }
 
-/// --keep-mapped, for commands that run a model.
+/// --keep-mapped and --activations, for commands that run a model.
 void add_load_options(CLI::App& command, LoadOptions& options);
 /// --device, for commands that run a model.
 void add_device_option(CLI::App& command, LoadOptions& options);

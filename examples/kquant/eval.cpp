@@ -21,19 +21,26 @@ struct Options {
   LoadOptions load;
 };
 
+/// Of a model loaded with these options; on a GPU activations are what they are there.
+ModelIdentity identity_of(const std::string& path, const LoadOptions& load) {
+  ModelIdentity identity = value_of(identify(path));
+  if (load.accelerator == nullptr) identity.activations = load.activations;
+  return identity;
+}
+
 void evaluate_text(const Options& o) {
   TextEvaluationOptions options;
   options.text = o.evaluation.data;
   options.context = o.text_context;
   options.chunks = o.chunks;
   Transformer model = value_of(Transformer::load(o.model, o.load));
-  const ModelIdentity identity = value_of(identify(o.model));
+  const ModelIdentity identity = identity_of(o.model, o.load);
   std::optional<Transformer> reference;
   if (o.task == "divergence") {
     if (o.text_reference.empty())
       give_up(ErrorCode::kInvalidArgument, "divergence from what? Give --reference MODEL.gguf");
     reference = value_of(Transformer::load(o.text_reference, o.load));
-    options.reference = value_of(identify(o.text_reference));
+    options.reference = identity_of(o.text_reference, o.load);
   }
   Progress progress(o.task);
   options.progress = [&](int done, int total, double so_far) {
@@ -56,7 +63,7 @@ void eval(Options& o) {
   if (!o.mode.empty()) o.evaluation.mode = value_of(find_mode(o.mode));
   o.evaluation.score.rules = value_of(find_mmlu_pro_rules(o.rules));
   Transformer model = value_of(Transformer::load(o.model, o.load));
-  const ModelIdentity identity = value_of(identify(o.model));
+  const ModelIdentity identity = identity_of(o.model, o.load);
   std::optional<Evaluation> result;
   {
     Progress progress(o.task);

@@ -18,6 +18,16 @@ void kquant::cli::add_load_options(CLI::App& command, LoadOptions& options) {
   command.add_flag_callback(
       "--keep-mapped", [&options] { options.weights = Layout::kRows; },
       "Use the weights where they lie in the file: loads at once, runs slower");
+  static const std::map<std::string, ActivationPrecision> kPrecisions{
+      {"int8", ActivationPrecision::kInt8}, {"f32", ActivationPrecision::kFloat}};
+  command
+      .add_option(
+          "--activations", options.activations,
+          "Activations that meet quantized weights on the CPU: int8, as llama.cpp's and the "
+          "fastest kernels do, or f32: 4 bytes a weight, slower, what a GPU's results "
+          "compare with. A GPU, which rounds none to int8, ignores it")
+      ->transform(CLI::CheckedTransformer(kPrecisions, CLI::ignore_case).description("TYPE"))
+      ->default_str("int8");
 }
 
 namespace {

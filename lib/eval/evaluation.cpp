@@ -44,7 +44,7 @@ Result<ResultsJson> header_of(const ModelIdentity& model, const EvaluationOption
   ResultsJson header = {{"kquant_results", 1},
                         {"task", name(o.task)},
                         {"mode", name(mode)},
-                        {"model", {{"file", model.name}, {"hash", model.hash}}}};
+                        {"model", json_of(model)}};
   auto data = describe_file(o.data);
   if (!data) return fail(data.error());
   header["data"] = *data;

@@ -66,7 +66,7 @@ Result<ModelFacts> measure(Transformer& model) {
 ResultsJson header_of(const ModelIdentity& identity) {
   return {{"kquant_results", 1},
           {"task", "size-and-speed"},
-          {"model", {{"file", identity.name}, {"hash", identity.hash}}},
+          {"model", json_of(identity)},
           {"complete", true}};
 }
 

@@ -38,6 +38,12 @@ Result<void> cut_unfinished_line(const fs::path& path) {
 
 }  // namespace
 
+ResultsJson json_of(const ModelIdentity& model) {
+  ResultsJson json = {{"file", model.name}, {"hash", model.hash}};
+  if (model.activations == ActivationPrecision::kFloat) json["activations"] = "f32";
+  return json;
+}
+
 Result<ResultsFile> read_results(const fs::path& path) {
   ResultsFile results;
   auto read = read_json_lines(

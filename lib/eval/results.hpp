@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "kquant/base/error.hpp"
+#include "kquant/eval/evaluation.hpp"
 #include "kquant/eval/score.hpp"
 
 namespace kquant {
@@ -28,6 +29,10 @@ struct ResultsFile {
 
   bool complete() const { return header.value("complete", false); }
 };
+
+/// A model as a field of a header. Of activations it says only that they are f32: those of the CPU
+/// are rounded otherwise, and those of a GPU are the GPU's.
+ResultsJson json_of(const ModelIdentity& model);
 
 /// A last line that a killed writer left unfinished is ignored. Errors: kNotFound, kIo, kBadFile.
 Result<ResultsFile> read_results(const std::filesystem::path& path);

@@ -60,12 +60,11 @@ ResultsJson header_of(const ModelIdentity& identity, const TextEvaluationOptions
   ResultsJson header = {
       {"kquant_results", 1},
       {"task", options.reference ? "divergence" : "perplexity"},
-      {"model", {{"file", identity.name}, {"hash", identity.hash}}},
+      {"model", json_of(identity)},
       {"data",
        {{"file", fs::absolute(options.text, error).string()}, {"hash", content_hash(text)}}},
       {"settings", {{"context", options.context}, {"chunks", options.chunks}}}};
-  if (const auto& reference = options.reference)
-    header["reference"] = {{"file", reference->name}, {"hash", reference->hash}};
+  if (options.reference) header["reference"] = json_of(*options.reference);
   return header;
 }
 

@@ -10,18 +10,6 @@
 #include "matmul/partition.hpp"
 
 namespace kquant {
-namespace {
-
-std::byte* allocate(std::size_t bytes) {
-  const std::size_t align = bytes >= kHugePage ? kHugePage : 64;
-  void* p = nullptr;
-  if (posix_memalign(&p, align, std::max<std::size_t>(bytes, 1)) != 0) return nullptr;
-  auto* const memory = static_cast<std::byte*>(p);
-  prefer_huge_pages(memory, bytes);
-  return memory;
-}
-
-}  // namespace
 
 void PackedMatrix::Free::operator()(std::byte* p) const {
   std::free(p);
@@ -43,7 +31,7 @@ Result<PackedMatrix> PackedMatrix::pack(const MatrixView& w) {
   out.rows_ = w.rows;
   out.cols_ = w.cols;
   out.bytes_ = n_panels * panel_bytes;
-  out.data_.reset(allocate(out.bytes_));
+  out.data_.reset(allocate_for_streams(out.bytes_));
   if (out.data_ == nullptr)
     return fail(ErrorCode::kOutOfMemory,
                 fmt::format("no memory for {} x {} packed weights of type {}: {} bytes", w.rows,

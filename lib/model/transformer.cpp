@@ -146,8 +146,18 @@ Result<Transformer> Transformer::load(gguf::File file, const LoadOptions& option
     if (!loaded) return fail(loaded.error(), file.path().string());
     backend = std::move(*loaded);
   } else {
-    if (options.weights == Layout::kPacked)
-      if (auto packed = pack_weights(file, *weights); !packed) return fail(packed.error());
+    const bool floats = options.activations == ActivationPrecision::kFloat;
+    if (floats && options.weights == Layout::kRows)
+      return fail(ErrorCode::kInvalidArgument,
+                  fmt::format("{}: float activations take an F32 copy of the weights, which then "
+                              "cannot be used where they lie in the file",
+                              file.path().string()));
+    Result<void> copied;
+    if (floats)
+      copied = dequantize_weights(file, *weights);
+    else if (options.weights == Layout::kPacked)
+      copied = pack_weights(file, *weights);
+    if (!copied) return fail(copied.error());
     backend = std::make_unique<ForwardPass>(*config, std::move(*weights));
   }
   return Transformer(std::unique_ptr<State>(new State{

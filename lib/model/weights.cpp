@@ -1,13 +1,20 @@
 #include "model/weights.hpp"
 
 #include <fmt/format.h>
+#include <omp.h>
 
 #include <cmath>
+#include <cstdint>
+#include <cstdlib>
 #include <initializer_list>
 #include <optional>
 #include <set>
 #include <string_view>
 
+#include "base/huge_pages.hpp"
+#include "kernels/table.hpp"
+#include "kquant/base/checked.hpp"
+#include "matmul/partition.hpp"
 #include "model/arch/architecture.hpp"
 
 namespace kquant {
@@ -150,6 +157,40 @@ LayerWeights read_layer(Reader& reader, int index, const Config& config,
   return layer;
 }
 
+/// The matrices in block formats that meet activations, in the order in which a token meets them
+/// but for the output matrix, which is first. The embedding is not among them: its rows are looked
+/// up. Where it is the output matrix too, that is a view of its own.
+std::vector<MatrixView*> multiplied_in_blocks(Weights& weights) {
+  std::vector<MatrixView*> out;
+  const auto add = [&](Projection& projection) {
+    for (MatrixView& matrix : projection.matrices)
+      if (can_pack(matrix.type)) out.push_back(&matrix);
+  };
+  add(weights.output);
+  for (LayerWeights& layer : weights.layers)
+    for (Projection* const projection : layer.projections()) add(*projection);
+  return out;
+}
+
+/// Of a matrix in F32, completed so that the next one begins with a cache line; nullopt: more than
+/// 64 bits can say.
+std::optional<std::uint64_t> float_bytes(const MatrixView& matrix) {
+  const std::uint64_t factors[] = {matrix.rows, matrix.cols, sizeof(float)};
+  const auto bytes = checked_product(factors);
+  return bytes ? checked_align_up(*bytes, kStreamAlign) : std::nullopt;
+}
+
+/// All rows of a matrix, parallel.
+void dequantize(const MatrixView& matrix, float* out) {
+#pragma omp parallel
+  {
+    const auto [first, last] =
+        part(matrix.rows, static_cast<std::size_t>(omp_get_thread_num()),
+             static_cast<std::size_t>(omp_get_num_threads()), kernels::kPanelRows);
+    dequantize_rows(matrix, first, {out + first * matrix.cols, last - first, matrix.cols});
+  }
+}
+
 }  // namespace
 
 Result<Weights> read_weights(const gguf::File& file, const Config& config) {
@@ -182,21 +223,40 @@ Result<Weights> read_weights(const gguf::File& file, const Config& config) {
 }
 
 Result<void> pack_weights(const gguf::File& file, Weights& weights) {
-  const auto pack = [&](Projection& projection) -> Result<void> {
-    for (MatrixView& matrix : projection.matrices) {
-      if (!can_pack(matrix.type)) continue;
-      auto packed = PackedMatrix::pack(matrix);
-      if (!packed) return fail(packed.error(), file.path().string());
-      file.release({matrix.data, matrix.bytes()});
-      matrix = packed->view();
-      weights.packed.push_back(std::move(*packed));
-    }
-    return {};
-  };
-  if (auto done = pack(weights.output); !done) return done;
-  for (LayerWeights& layer : weights.layers)
-    for (Projection* projection : layer.projections())
-      if (auto done = pack(*projection); !done) return done;
+  for (MatrixView* const matrix : multiplied_in_blocks(weights)) {
+    auto packed = PackedMatrix::pack(*matrix);
+    if (!packed) return fail(packed.error(), file.path().string());
+    file.release({matrix->data, matrix->bytes()});
+    *matrix = packed->view();
+    weights.packed.push_back(std::move(*packed));
+  }
+  return {};
+}
+
+Result<void> dequantize_weights(const gguf::File& file, Weights& weights) {
+  const std::vector<MatrixView*> matrices = multiplied_in_blocks(weights);
+  std::optional<std::uint64_t> needed = 0;
+  for (const MatrixView* matrix : matrices)
+    if (const auto bytes = float_bytes(*matrix); needed && bytes)
+      needed = checked_add(*needed, *bytes);
+    else
+      needed = std::nullopt;
+  std::byte* at = needed ? allocate_for_streams(*needed) : nullptr;
+  if (at == nullptr)
+    return fail(
+        ErrorCode::kOutOfMemory,
+        fmt::format(
+            "{}: no memory for {} matrices in F32, as float activations need them: {} bytes",
+            file.path().string(), matrices.size(),
+            needed ? std::to_string(*needed) : "more than 2^64"));
+  weights.floats.reset(at, [](std::byte* p) { std::free(p); });
+  for (MatrixView* const matrix : matrices) {
+    dequantize(*matrix, reinterpret_cast<float*>(at));
+    file.release({matrix->data, matrix->bytes()});
+    const std::uint64_t bytes = *float_bytes(*matrix);
+    *matrix = {TensorType::F32, matrix->rows, matrix->cols, at};
+    at += bytes;
+  }
   return {};
 }
 

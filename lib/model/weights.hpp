@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -45,7 +46,8 @@ struct Weights {
   std::vector<float> output_norm;
   std::vector<float> rope_freqs, rope_factors_long, rope_factors_short;  ///< empty: none
   std::vector<LayerWeights> layers;
-  std::vector<PackedMatrix> packed;  ///< what views of packed matrices above look at
+  std::vector<PackedMatrix> packed;   ///< what views of packed matrices above look at
+  std::shared_ptr<std::byte> floats;  ///< what views of dequantized matrices above look at
 };
 
 /// Views into `file`, which must outlive them. Errors: kBadFile (a tensor missing or of the wrong
@@ -55,5 +57,10 @@ Result<Weights> read_weights(const gguf::File& file, const Config& config);
 /// Copies every matrix that can be packed, but for the embedding, whose rows are looked up; the
 /// pages of the originals are released one by one. Errors: kOutOfMemory.
 Result<void> pack_weights(const gguf::File& file, Weights& weights);
+
+/// Puts F32 copies in the place of the same matrices, which then meet float activations; the pages
+/// of the originals are released one by one. All copies are one piece of memory, so that a system
+/// that has not enough says so before any is made. Errors: kOutOfMemory (says how much was needed).
+Result<void> dequantize_weights(const gguf::File& file, Weights& weights);
 
 }  // namespace kquant

@@ -14,18 +14,6 @@ using test::distance, test::embedded, test::load, test::some_tokens;
 
 namespace {
 
-/// The file's weights as they are, or in `recipe` and as floats: on plain weights the CPU
-/// multiplies floats, on others it rounds activations to 8 bits, which shifts a perplexity as much
-/// as this.
-void requantize(const std::filesystem::path& from, const std::filesystem::path& to,
-                const char* recipe) {
-  const auto source = gguf::File::open(from);
-  REQUIRE(source);
-  const auto found = find_recipe(recipe);
-  REQUIRE(found);
-  REQUIRE(quantize_model(*source, to, *found, {.effort = Effort::kFast}));
-}
-
 void check_perplexity(Transformer& on_device, Transformer& on_cpu,
                       const PerplexityOptions& options) {
   const std::string text =
@@ -84,10 +72,13 @@ TEST_CASE("the embedded model's perplexity is the CPU's, within 0.2 %") {
   }
   const test::TempDir folder;
   options.kv_type = KvType::kF16;
-  requantize(embedded(), folder / "q4.gguf", "Q4_K_M");
-  requantize(folder / "q4.gguf", folder / "plain.gguf", "F32");
+  const auto source = gguf::File::open(embedded());
+  REQUIRE(source);
+  const auto recipe = find_recipe("Q4_K_M");
+  REQUIRE(recipe);
+  REQUIRE(quantize_model(*source, folder / "q4.gguf", *recipe, {.effort = Effort::kFast}));
   Transformer on_device = load(folder / "q4.gguf", device->accelerator());
-  Transformer on_cpu = load(folder / "plain.gguf", nullptr);
+  Transformer on_cpu = load(folder / "q4.gguf", nullptr);
   check_perplexity(on_device, on_cpu, options);
 }
 
@@ -113,10 +104,8 @@ TEST_CASE("a real model's logits and perplexity are the CPU's") {
   const auto device = test::device();
   const auto path = test::model_path("gemma-3-270m-q4_k_m.gguf");
   if (!device || !path) return;
-  const test::TempDir folder;
-  requantize(*path, folder / "plain.gguf", "F32");
   Transformer on_device = load(*path, device->accelerator());
-  Transformer on_cpu = load(folder / "plain.gguf", nullptr);
+  Transformer on_cpu = load(*path, nullptr);
   const std::size_t prompt = test::emulated() ? 3 : 300, steps = test::emulated() ? 1 : 8;
   const auto tokens = some_tokens(on_cpu, prompt + steps);
   const auto logits = [&](Transformer& model) {

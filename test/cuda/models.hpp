@@ -11,10 +11,12 @@
 
 namespace kquant::test {
 
-/// `accelerator`: null: the CPU.
-inline Transformer load(const std::filesystem::path& path,
-                        std::shared_ptr<Accelerator> accelerator) {
-  auto model = Transformer::load(path, {.accelerator = std::move(accelerator)});
+/// `accelerator`: null: the CPU, with float activations unless asked for others: those of int8
+/// would be most of the difference.
+inline Transformer load(const std::filesystem::path& path, std::shared_ptr<Accelerator> accelerator,
+                        ActivationPrecision activations = ActivationPrecision::kFloat) {
+  auto model =
+      Transformer::load(path, {.accelerator = std::move(accelerator), .activations = activations});
   if (!model) FAIL(model.error().message);
   return std::move(*model);
 }

@@ -123,6 +123,8 @@ TEST_CASE("results of different models, data and settings do not mix") {
   };
   CHECK_THAT(error({"other.gguf", "0123"}, options),
              Contains("holds other results") && Contains("model"));
+  CHECK_THAT(error({identity->name, identity->hash, ActivationPrecision::kFloat}, options),
+             Contains("model") && Contains("\"activations\":\"f32\""));
   auto changed = options;
   changed.limit = 4;
   CHECK_THAT(error(*identity, changed), Contains("settings") && Contains("\"limit\":4"));

@@ -105,6 +105,25 @@ class CommandLine(unittest.TestCase):
         self.assertNotEqual(eighth["perplexity"], result["perplexity"])
         self.assertAlmostEqual(eighth["perplexity"] / result["perplexity"], 1, places=1)
 
+    def test_float_activations_are_those_of_a_file_of_floats(self):
+        q4, plain, results = self.dir / "q4.gguf", self.dir / "plain.gguf", self.dir / "r.jsonl"
+        self.ok("quantize", MODEL, q4, "Q4_K_M", "--effort", "fast")
+        self.ok("quantize", q4, plain, "F32")
+        def perplexity(model, *options):
+            return json.loads(self.ok("perplexity", model, "-f", TEXT, "--chunks", 2, "--json", *options))["perplexity"]
+        floats, rounded = perplexity(q4, "--activations", "f32"), perplexity(q4)
+        self.assertEqual(floats, perplexity(plain))
+        self.assertEqual(rounded, perplexity(q4, "--activations", "INT8"))
+        self.assertNotEqual(floats, rounded)
+        self.assertAlmostEqual(rounded / floats, 1, delta=0.01)
+        prompt = ["-p", "Question:", "-n", 8, "--temp", 0]
+        self.assertEqual(self.ok("run", q4, "--activations", "f32", *prompt), self.ok("run", plain, *prompt))
+        evaluation = ["eval", q4, "--task", "perplexity", "--data", TEXT, "--chunks", 1, "-o", results]
+        self.ok(*evaluation, "--activations", "f32")
+        self.refused("holds other results", *evaluation)  # of rounded activations
+        self.refused("float activations take an F32 copy", "run", q4, "--activations", "f32", "--keep-mapped", *prompt)
+        self.assertEqual(run("run", q4, "--activations", "int4", *prompt).returncode, 2)
+
     def test_bytes_do_not_depend_on_threads(self):
         files = [self.dir / f"t{n}.gguf" for n in (1, 2, 3)]
         for n, file in zip((1, 2, 3), files):

@@ -38,11 +38,13 @@ struct EvaluationOptions {
   std::function<bool(std::size_t done, std::size_t total)> progress = {};
 };
 
-/// Who is evaluated: the model's name and the hash of its file's contents.
+/// Who is evaluated: the model's name, the hash of its file's contents, and what activations it was
+/// loaded for, which its answers depend on.
 struct ModelIdentity {
   std::string name, hash;
+  ActivationPrecision activations = ActivationPrecision::kInt8;
 };
-/// Errors: kIo.
+/// Of a model that is loaded without options. Errors: kIo.
 Result<ModelIdentity> identify(const std::filesystem::path& model);
 
 struct Evaluation {

@@ -26,13 +26,24 @@
 
 namespace kquant {
 
+/// What activations are when they meet weights in a block format on the CPU. An accelerator has its
+/// own products, which never round to int8.
+enum class ActivationPrecision : std::uint8_t {
+  kInt8,  ///< rounded, with a scale for each block of weights: the fastest kernels (matmul.hpp)
+  kFloat  ///< binary32. Weights are dequantized to F32 while the model is loaded: 4 bytes a weight
+};
+
 struct LoadOptions {
   /// kPacked: matrices in block formats are copied into the layout of the fastest kernels while the
   /// model is loaded. kRows: they are used where they lie, in the mapped file: it loads at once,
   /// shares memory with other processes, and runs slower.
   Layout weights = Layout::kPacked;
-  /// Runs the model in place of the CPU, and has a copy of the weights.
+  /// Runs the model in place of the CPU, and has a copy of the weights; the other options then have
+  /// no meaning.
   std::shared_ptr<Accelerator> accelerator = nullptr;
+  /// kFloat is slower, and what an accelerator's results compare with. It makes F32 matrices of
+  /// those that kPacked would pack, so it does not go with kRows.
+  ActivationPrecision activations = ActivationPrecision::kInt8;
 };
 
 /// Tokens that continue one sequence of a batch.
@@ -63,7 +74,8 @@ std::string_view name(Stage stage);
 class Transformer {
  public:
   /// Errors: kIo, kBadFile (a tensor missing or of the wrong shape: names it), kUnsupported
-  /// (architecture: lists those that are known), kOutOfMemory.
+  /// (architecture: lists those that are known), kOutOfMemory (says how much was needed),
+  /// kInvalidArgument (options that exclude each other).
   static Result<Transformer> load(const std::filesystem::path& path,
                                   const LoadOptions& options = {});
   /// Of an open file (such as one parsed from bytes in memory).
