@@ -38,7 +38,7 @@ struct ManyColumns {
   static constexpr bool kCodesAtOnce = kColumns <= 64 && DeviceLayout<F>::kBits <= 5;
   static constexpr int kWeightBytes = kTiles * kUnit;  ///< of a unit of the block
   static constexpr std::size_t kShared = 2 * kWeightBytes + kStages * kSlotBytes;
-  static_assert(kShared <= (163u << 10));
+  static_assert(kShared <= ((kColumns == 32 ? 99u : 163u) << 10));
 };
 
 /// Byte of 16-byte piece `piece` of X's row `column` in a slot: odd rows have their halves
@@ -64,13 +64,11 @@ KQ_DEVICE bool add_up(const Product& p, float (&sum)[S::kTileRows][S::kTiles8][4
   float* const own = sums_of(block().z);
 #pragma unroll
   for (std::size_t i = 0; i < kSums; ++i) own[i * S::kThreads] = flat[i];
-  fence();
   sync_block();
   auto* const before = reinterpret_cast<unsigned*>(shared_memory());
   if (thread() == 0) *before = take_ticket(p.tickets + place);
   sync_block();
   if (*before + 1 != static_cast<unsigned>(grid().z)) return false;
-  fence();
   if (thread() == 0) p.tickets[place] = 0;
 #pragma unroll
   for (std::size_t i = 0; i < kSums; ++i) flat[i] = 0;

@@ -152,10 +152,16 @@ void multiply(Queue& queue, const DeviceMatrix::State& w, const HalfRows& x, int
     launch.y = 1;
     return queue.launch(launch, kernel, p);
   }
+  // Compute capability 8.6 and some others have 99 KB a block: many[0] fits, and serves in place of
+  // what does not.
+  const auto fits = [&](const FormatKernels::Shape& shape) {
+    return shape.shared <= queue.info().shared_memory;
+  };
   for (const FormatKernels::Shape& few : kernels.few)
-    if (columns <= few.columns) return queue.launch(launch, use(few), p);
+    if (columns <= few.columns && fits(few)) return queue.launch(launch, use(few), p);
 
-  const auto kernel = use(kernels.many[columns <= kMostNarrow ? 0 : 1]);
+  const bool wide = columns > kMostNarrow && fits(kernels.many[1]);
+  const auto kernel = use(kernels.many[wide ? 1 : 0]);
   // K is divided where there would be less than one block an SM, each part at least two units.
   const int blocks = launch.x * launch.y;
   if (blocks < queue.info().multiprocessors)

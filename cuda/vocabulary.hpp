@@ -9,7 +9,7 @@
 //     half pairs        sub(), mul(), fma(), low_twice(), high_twice(), to_half2(), to_bfloat2()
 //     bits              permute_bytes(), select_bits()
 //     tensor cores      mma(), load_transposed()
-//     between blocks    add_to(), take_ticket(), fence()
+//     between blocks    add_to(), take_ticket()
 //
 // A warp-wide function (shuffle_xor, any_of_warp, mma, load_transposed, sync_warp) is called by all
 // 32 lanes.

@@ -135,7 +135,6 @@ KQ_DEVICE bool add_up_pieces(const Product& p, int tile, float (&sum)[S::kTileRo
   float* const own = sums_of(block().x);
 #pragma unroll
   for (int i = 0; i < S::kSums; ++i) own[i * S::kConsumers] = flat[i];
-  fence();
   sync_threads(1, S::kConsumers);
   unsigned& before = S::barriers().finished_before;
   unsigned* const ticket = p.tickets + (tile - division.whole);
@@ -143,7 +142,6 @@ KQ_DEVICE bool add_up_pieces(const Product& p, int tile, float (&sum)[S::kTileRo
   sync_threads(1, S::kConsumers);
   const int first = division.first_owner(tile), last = division.last_owner(tile);
   if (before != static_cast<unsigned>(last - first)) return false;
-  fence();
   if (thread() == 0) *ticket = 0;
 #pragma unroll
   for (int i = 0; i < S::kSums; ++i) flat[i] = 0;

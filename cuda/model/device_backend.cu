@@ -89,7 +89,7 @@ Result<void> DeviceBackend::place(std::span<const Piece> pieces) {
 }
 
 Result<void> DeviceBackend::together(const std::function<Result<void>(std::size_t)>& fn) {
-  return workers_.run([&](std::size_t rank) {
+  auto all = workers_.run([&](std::size_t rank) {
     try {
       auto done = fn(rank);
       if (!done) passes_[rank]->abort();
@@ -99,6 +99,8 @@ Result<void> DeviceBackend::together(const std::function<Result<void>(std::size_
       throw;
     }
   });
+  if (!all) recordings_.clear();  // NCCL waits for the last of them before it ends
+  return all;
 }
 
 Result<const DeviceBackend::Recordings*> DeviceBackend::recordings_for(bool to_logits) {

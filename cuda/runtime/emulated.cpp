@@ -23,13 +23,17 @@ class EmulatedRecording : public Recording {
 
 class EmulatedQueue : public Queue {
  public:
-  EmulatedQueue(std::size_t memory, int ordinal, int compute_major) {
+  EmulatedQueue(std::size_t memory, int ordinal, int compute_major, int compute_minor) {
     info_ = {.ordinal = ordinal,
              .name = "emulated",
              .compute_major = compute_major,
-             .compute_minor = 0,
+             .compute_minor = compute_minor,
              .multiprocessors = 4,
-             .memory = memory};
+             .memory = memory,
+             .shared_memory = std::size_t{compute_minor > 0    ? 99u
+                                          : compute_major == 8 ? 163u
+                                                               : 227u}
+                              << 10};
   }
   ~EmulatedQueue() override {
     for (const auto& [p, block] : blocks_) munmap(block.pages, block.bytes);
@@ -99,7 +103,12 @@ class EmulatedQueue : public Queue {
 
  protected:
   void launch_function(const Launch& size, std::function<void()> body) override {
-    if (launches()) step([size, body = std::move(body)] { emulator::run(size, body); });
+    if (!launches()) return;
+    if (size.shared > info_.shared_memory) {
+      launch_failed_ = true;
+      return;
+    }
+    step([size, body = std::move(body)] { emulator::run(size, body); });
   }
 
  private:
@@ -212,8 +221,9 @@ class EmulatedCommunicator : public Communicator {
 
 }  // namespace
 
-std::shared_ptr<Queue> emulated_queue(std::size_t memory, int ordinal, int compute_major) {
-  return std::make_shared<EmulatedQueue>(memory, ordinal, compute_major);
+std::shared_ptr<Queue> emulated_queue(std::size_t memory, int ordinal, int compute_major,
+                                      int compute_minor) {
+  return std::make_shared<EmulatedQueue>(memory, ordinal, compute_major, compute_minor);
 }
 
 void fail_launch(Queue& queue, int before, Failure failure) {

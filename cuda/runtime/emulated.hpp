@@ -6,9 +6,10 @@ namespace kquant::cuda {
 
 class Queue;
 
-/// A device that is the CPU, with so many bytes of memory, of compute capability 8.0 or 9.0. Each
-/// thread may run launches of another.
-std::shared_ptr<Queue> emulated_queue(std::size_t memory, int ordinal = 0, int compute_major = 8);
+/// A device that is the CPU, with so many bytes of memory, of compute capability 8.0, 8.6 or 9.0,
+/// and a block's shared memory as that has it. Each thread may run launches of another.
+std::shared_ptr<Queue> emulated_queue(std::size_t memory, int ordinal = 0, int compute_major = 8,
+                                      int compute_minor = 0);
 
 enum class Failure {
   kLaunch,  ///< the launch alone, as one of a shape that the device refuses

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <shared_mutex>
 #include <string>
+#include <thread>
 
 #include "cuda/runtime/communicator.hpp"
 #include "cuda/runtime/nvidia.hpp"
@@ -22,6 +23,7 @@ Error error_of(ncclResult_t status, ncclComm_t communicator) {
 /// Of all ranks.
 struct Ring {
   ~Ring() {
+    if (end.joinable()) end.join();
     for (const ncclComm_t communicator : communicators)
       if (!aborted) ncclCommDestroy(communicator);
   }
@@ -30,6 +32,9 @@ struct Ring {
   /// Shared by those who use communicators, so that none is ended under them.
   std::shared_timed_mutex mutex;
   bool aborted = false;
+  /// Aborts: the last of them returns when no graph is left that has recorded a sum, and those who
+  /// have these graphs wait for each other first.
+  std::thread end;
 };
 
 class NcclCommunicator : public Communicator {
@@ -53,7 +58,9 @@ class NcclCommunicator : public Communicator {
     constexpr std::chrono::seconds kPatience{5};
     const std::unique_lock lock(ring_->mutex, kPatience);
     if (std::exchange(ring_->aborted, true)) return;
-    for (const ncclComm_t communicator : ring_->communicators) ncclCommAbort(communicator);
+    ring_->end = std::thread([communicators = ring_->communicators] {
+      for (const ncclComm_t communicator : communicators) ncclCommAbort(communicator);
+    });
   }
 
   Result<void> check() override {

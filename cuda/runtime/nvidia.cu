@@ -37,7 +37,8 @@ Result<DeviceInfo> info_of(int ordinal) {
                     .compute_major = p.major,
                     .compute_minor = p.minor,
                     .multiprocessors = p.multiProcessorCount,
-                    .memory = p.totalGlobalMem};
+                    .memory = p.totalGlobalMem,
+                    .shared_memory = p.sharedMemPerBlockOptin};
 }
 
 class NvidiaRecording : public Recording {

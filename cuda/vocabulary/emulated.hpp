@@ -217,6 +217,5 @@ inline void add_to(float* p, float x) {
 inline unsigned take_ticket(unsigned* counter) {
   return (*counter)++;
 }
-inline void fence() {}
 
 }  // namespace kquant::cuda

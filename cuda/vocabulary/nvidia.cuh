@@ -171,13 +171,13 @@ KQ_DEVICE void add_to(float* p, float x) {
   asm volatile("red.global.add.f32 [%0], %1;" ::"l"(p), "f"(x) : "memory");
 }
 
-/// How many took one before; what this block wrote is seen by who takes a later one, if all of the
-/// block's threads called fence() and a barrier came before.
+/// How many took one before. Between two barriers of a block, for one of its threads: what all of
+/// them wrote before is seen, after the second barrier, by the block of whoever takes a later one.
 KQ_DEVICE unsigned take_ticket(unsigned* counter) {
-  return atomicAdd(counter, 1u);
-}
-KQ_DEVICE void fence() {
   __threadfence();
+  const unsigned before = atomicAdd(counter, 1u);
+  __threadfence();
+  return before;
 }
 
 }  // namespace kquant::cuda

@@ -31,7 +31,8 @@ struct DeviceInfo {
   std::string name;
   int compute_major = 0, compute_minor = 0;
   int multiprocessors = 0;
-  std::size_t memory = 0;  ///< bytes
+  std::size_t memory = 0;         ///< bytes
+  std::size_t shared_memory = 0;  ///< bytes of it that a block can have
 };
 
 /// All GPUs that can be used. Errors: kUnavailable (built without CUDA, no device, a driver too old

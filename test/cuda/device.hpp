@@ -15,6 +15,8 @@ bool emulated();
 std::optional<cuda::Device> device();
 /// One with wgmma (compute capability 9.0); likewise.
 std::optional<cuda::Device> hopper();
+/// One whose blocks have no more than 99 KB of shared memory (8.6, 8.9, 12.0); likewise.
+std::optional<cuda::Device> little_shared_memory();
 
 /// One that divides models among so many devices; null where there are not as many, or no NCCL: the
 /// test has then said "SKIPPED:". It is not device()->accelerator() for one.

@@ -23,6 +23,10 @@ std::optional<cuda::Device> hopper() {
   return cuda::Device(cuda::emulated_queue(std::size_t{4} << 30, 0, 9));
 }
 
+std::optional<cuda::Device> little_shared_memory() {
+  return cuda::Device(cuda::emulated_queue(std::size_t{4} << 30, 0, 8, 6));
+}
+
 int orders() {
   return 3;
 }

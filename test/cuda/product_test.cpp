@@ -93,6 +93,12 @@ TEST_CASE("products of odd shapes by warpgroups, in every order", "[small]") {
   check_product<F16>(*device, 260, 130, 3328, kTiles);  // four share six
 }
 
+TEMPLATE_TEST_CASE("products where shared memory is little", "", Q2_K, Q6_K, Q8_0, Q5_1, F16) {
+  const auto device = test::little_shared_memory();
+  if (!device) return;
+  for (const std::size_t m : {1u, 16u, 40u, 130u}) check_product<TestType>(*device, m, 130, 512);
+}
+
 TEST_CASE("which rows of X are put in tiles") {
   using cuda::RowOrder;
   const auto order = [](int major, int minor, int rows) {

@@ -32,6 +32,13 @@ std::optional<cuda::Device> hopper() {
   return std::nullopt;
 }
 
+std::optional<cuda::Device> little_shared_memory() {
+  auto found = device();
+  if (!found || found->info().shared_memory < (std::size_t{100} << 10)) return found;
+  WARN("SKIPPED: " + found->info().name + " has more shared memory");
+  return std::nullopt;
+}
+
 int orders() {
   return 1;
 }
