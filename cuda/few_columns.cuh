@@ -30,7 +30,7 @@ struct FewColumns {
   static constexpr int kWarps = DeviceLayout<F>::kPlain ? 4 : 8;
   static constexpr int kThreads = kWarps * kWarp;
   static constexpr int kStage = kTileRows * kUnit;  ///< bytes, of a warp
-  static constexpr int kRoom = 80 << 10;            ///< so that an SM, A100's too, has room for two
+  static constexpr int kRoom = 80 << 10;            ///< two blocks an SM where two stages fit
   static constexpr int kFit = kRoom / (kWarps * kStage);
   static constexpr int kStages = kFit < 2 ? 2 : kFit > 4 ? 4 : kFit;
   static constexpr int kMostColumns = 16;

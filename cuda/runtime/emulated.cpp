@@ -16,6 +16,12 @@
 namespace kquant::cuda {
 namespace {
 
+/// What a block can have of it: CUDA's programming guide, of 8.0, 8.6 and 9.0.
+std::size_t shared_memory_of(int compute_major, int compute_minor) {
+  const std::size_t kilobytes = compute_major == 9 ? 227 : compute_minor == 0 ? 163 : 99;
+  return kilobytes << 10;
+}
+
 class EmulatedRecording : public Recording {
  public:
   std::vector<std::function<void()>> steps;
@@ -30,10 +36,7 @@ class EmulatedQueue : public Queue {
              .compute_minor = compute_minor,
              .multiprocessors = 4,
              .memory = memory,
-             .shared_memory = std::size_t{compute_minor > 0    ? 99u
-                                          : compute_major == 8 ? 163u
-                                                               : 227u}
-                              << 10};
+             .shared_memory = shared_memory_of(compute_major, compute_minor)};
   }
   ~EmulatedQueue() override {
     for (const auto& [p, block] : blocks_) munmap(block.pages, block.bytes);
@@ -103,12 +106,10 @@ class EmulatedQueue : public Queue {
 
  protected:
   void launch_function(const Launch& size, std::function<void()> body) override {
-    if (!launches()) return;
-    if (size.shared > info_.shared_memory) {
-      launch_failed_ = true;
-      return;
-    }
-    step([size, body = std::move(body)] { emulator::run(size, body); });
+    if (launches())
+      step([size, body = std::move(body), most_shared = info_.shared_memory] {
+        emulator::run(size, body, most_shared);
+      });
   }
 
  private:

@@ -30,8 +30,9 @@ struct Thread {
 };
 const Thread& thread();
 
-/// Runs `body` for each thread of each block.
-void run(const Launch& launch, const std::function<void()>& body);
+/// Runs `body` for each thread of each block, which may have so many bytes of shared memory.
+void run(const Launch& launch, const std::function<void()>& body,
+         std::size_t most_shared = std::size_t{227} << 10);
 
 void sync_block();
 

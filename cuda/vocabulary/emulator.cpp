@@ -37,7 +37,6 @@ void wait_until_changed(const unsigned& count, unsigned seen) {
 namespace {
 
 constexpr std::size_t kStack = std::size_t{128} << 10;
-constexpr std::size_t kMostShared = std::size_t{227} << 10;
 
 void enter() {
   for (;;) {
@@ -60,9 +59,9 @@ __attribute__((noinline)) void resume(Fiber& fiber) {
   setcontext(&fiber.context);
 }
 
-void prepare(const Launch& launch) {
+void prepare(const Launch& launch, std::size_t most_shared) {
   Machine& m = machine();
-  if (launch.threads % kWarp != 0 || launch.threads > 1024 || launch.shared > kMostShared) {
+  if (launch.threads % kWarp != 0 || launch.threads > 1024 || launch.shared > most_shared) {
     std::fprintf(stderr, "emulated GPU: a launch of %d threads and %zu bytes of shared memory\n",
                  launch.threads, launch.shared);
     std::abort();
@@ -132,8 +131,8 @@ const Thread& thread() {
   return machine().current->thread;
 }
 
-void run(const Launch& launch, const std::function<void()>& body) {
-  prepare(launch);
+void run(const Launch& launch, const std::function<void()>& body, std::size_t most_shared) {
+  prepare(launch, most_shared);
   machine().body = &body;
   for (int z = 0; z < launch.z; ++z)
     for (int y = 0; y < launch.y; ++y)

@@ -72,11 +72,7 @@ TEST_CASE("the embedded model's perplexity is the CPU's, within 0.2 %") {
   }
   const test::TempDir folder;
   options.kv_type = KvType::kF16;
-  const auto source = gguf::File::open(embedded());
-  REQUIRE(source);
-  const auto recipe = find_recipe("Q4_K_M");
-  REQUIRE(recipe);
-  REQUIRE(quantize_model(*source, folder / "q4.gguf", *recipe, {.effort = Effort::kFast}));
+  test::quantize(embedded(), folder / "q4.gguf", "Q4_K_M", {.effort = Effort::kFast});
   Transformer on_device = load(folder / "q4.gguf", device->accelerator());
   Transformer on_cpu = load(folder / "q4.gguf", nullptr);
   check_perplexity(on_device, on_cpu, options);

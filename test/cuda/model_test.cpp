@@ -134,13 +134,9 @@ TEST_CASE("the embedded model, quantized, answers as it does with float activati
   const auto device = test::device();
   if (!device) return;
   const test::TempDir folder;
-  const auto source = gguf::File::open(embedded());
-  REQUIRE(source);
   for (const char* recipe : {"Q4_K_M", "Q2_K", "Q8_0"}) {
     const auto path = folder / "quantized.gguf";
-    const auto found_recipe = find_recipe(recipe);
-    REQUIRE(found_recipe);
-    REQUIRE(quantize_model(*source, path, *found_recipe));
+    test::quantize(embedded(), path, recipe);
     Transformer reference = load(path, nullptr);
     Transformer rounded = load(path, nullptr, ActivationPrecision::kInt8);
     Transformer on_device = load(path, device->accelerator());

@@ -2,11 +2,10 @@
 #include <random>
 #include <string>
 
-#include "kquant/quantize_model.hpp"
 #include "models.hpp"
 
 using namespace kquant;
-using test::distance, test::load, test::some_tokens;
+using test::distance, test::load, test::quantize, test::some_tokens;
 
 namespace {
 
@@ -62,15 +61,6 @@ void write_wide(const std::string& gguf, const std::filesystem::path& path) {
       tensor.data.assign(bytes.begin(), bytes.end());
     }
   });
-}
-
-void quantize(const std::filesystem::path& from, const std::filesystem::path& to,
-              const char* recipe) {
-  const auto source = gguf::File::open(from);
-  REQUIRE(source);
-  const auto found = find_recipe(recipe);
-  REQUIRE(found);
-  REQUIRE(quantize_model(*source, to, *found));
 }
 
 /// Of a prompt and, one by one, the tokens after it: recorded steps among them.

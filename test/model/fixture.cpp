@@ -62,6 +62,15 @@ void write_changed(const std::string& gguf, const std::filesystem::path& target,
   REQUIRE(writer->finish());
 }
 
+void quantize(const std::filesystem::path& from, const std::filesystem::path& to,
+              std::string_view recipe, const QuantizeModelOptions& options) {
+  const auto source = gguf::File::open(from);
+  REQUIRE(source);
+  const auto found = find_recipe(recipe);
+  REQUIRE(found);
+  REQUIRE(quantize_model(*source, to, *found, options));
+}
+
 std::vector<float> logits_of(Transformer& model, std::span<const Token> tokens, KvCache& cache,
                              std::size_t rows) {
   const auto vocab_size = static_cast<std::size_t>(model.config().vocab_size);

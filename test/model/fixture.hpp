@@ -4,10 +4,12 @@
 #include <filesystem>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kquant/gguf.hpp"
 #include "kquant/model/transformer.hpp"
+#include "kquant/quantize_model.hpp"
 
 namespace kquant::test {
 
@@ -41,6 +43,10 @@ struct Model {
 /// Writes `gguf`, as changed by `change`, to `target`.
 void write_changed(const std::string& gguf, const std::filesystem::path& target,
                    const std::function<void(Model&)>& change);
+
+/// Writes the model `from`, quantized by the recipe of this name, to `to`.
+void quantize(const std::filesystem::path& from, const std::filesystem::path& to,
+              std::string_view recipe, const QuantizeModelOptions& options = {});
 
 /// Logits of the last `rows` tokens.
 std::vector<float> logits_of(Transformer& model, std::span<const Token> tokens, KvCache& cache,

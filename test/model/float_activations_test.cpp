@@ -5,7 +5,6 @@
 #include <cmath>
 #include <map>
 
-#include "kquant/quantize_model.hpp"
 #include "model/weights.hpp"
 #include "shared_data.hpp"
 #include "test/model/fixture.hpp"
@@ -14,15 +13,6 @@ using namespace kquant;
 using namespace kquant::test;
 
 namespace {
-
-void quantize(const std::filesystem::path& from, const std::filesystem::path& to,
-              const std::string& name) {
-  const auto source = gguf::File::open(from);
-  REQUIRE(source);
-  const auto recipe = find_recipe(name);
-  REQUIRE(recipe);
-  REQUIRE(quantize_model(*source, to, *recipe, {.effort = Effort::kFast}));
-}
 
 Transformer load(const std::filesystem::path& path, ActivationPrecision activations) {
   auto model = Transformer::load(path, {.activations = activations});
@@ -63,7 +53,7 @@ TEST_CASE("float activations give the logits of a file of dequantized weights, b
         {fixture_path("phi3.gguf"), true}})
     for (const std::string recipe : {"Q4_K_M", "Q8_0"}) {
       INFO(source << " " << recipe);
-      quantize(source, folder / "quantized.gguf", recipe);
+      quantize(source, folder / "quantized.gguf", recipe, {.effort = Effort::kFast});
       quantize(folder / "quantized.gguf", folder / "plain.gguf", "F32");
       Transformer plain = load(folder / "plain.gguf", ActivationPrecision::kInt8);
       Transformer floats = load(folder / "quantized.gguf", ActivationPrecision::kFloat);
@@ -79,7 +69,8 @@ TEST_CASE("float activations give the logits of a file of dequantized weights, b
 
 TEST_CASE("observers see what they see of weights that are packed") {
   const TempDir folder;
-  quantize(source_path("examples/embedded_model/embedded.gguf"), folder / "q.gguf", "Q4_K_M");
+  quantize(source_path("examples/embedded_model/embedded.gguf"), folder / "q.gguf", "Q4_K_M",
+           {.effort = Effort::kFast});
   using Seen = std::map<std::string, std::pair<std::size_t, std::size_t>>;  // rows, columns
   const auto seen = [&](ActivationPrecision activations) {
     Transformer model = load(folder / "q.gguf", activations);
