@@ -121,6 +121,7 @@ void attention(AttentionCall a) {
   using S = AttentionShape<kDim>;
   constexpr int kTiles8 = kDim / 8, kTileKeys = S::kTileKeys, kScores = kTileKeys / 8;
   constexpr float kLog2e = 1.44269504f, kNothing = -3.0e38f;
+  wait_for_previous_launches();
   const AttentionTile tile = a.tiles[block().x];
   const int group = a.q_heads / a.kv.heads, padded_k = a.kv.padded_k(), padded_v = a.kv.padded_v();
   const int g = lane() / 4, t = lane() % 4;
@@ -175,7 +176,7 @@ void attention(AttentionCall a) {
 #pragma unroll
     for (int c = 0; c < kDim / 32; ++c) {
       if (c * 32 >= padded_k) break;
-      const Words4 top = load16_constant(q[0] + c * 32), bottom = load16_constant(q[1] + c * 32);
+      const Words4 top = load16(q[0] + c * 32), bottom = load16(q[1] + c * 32);
       const std::uint32_t fragment[2][4] = {{top.at[0], bottom.at[0], top.at[1], bottom.at[1]},
                                             {top.at[2], bottom.at[2], top.at[3], bottom.at[3]}};
 #pragma unroll
@@ -277,6 +278,7 @@ void attention(AttentionCall a) {
 template <int = 0>
 KQ_KERNEL(256)
 void merge_attention(AttentionCall a) {
+  wait_for_previous_launches();
   const AttentionMerge m = a.merges[block().x];
   const int row = m.begin + block().y, padded_v = a.kv.padded_v();
   if (row >= m.end || thread() >= a.kv.dim_v) return;

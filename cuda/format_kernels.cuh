@@ -38,9 +38,9 @@ QuantizeShape quantize_shape_of() {
 template <class F>
 const FormatKernels& format_kernels() {
   static const FormatKernels table{
-      .few = {shape_of<FewColumns<F>>(8, few_columns<F, 1>),
-              shape_of<FewColumns<F>>(16, few_columns<F, 2>)},
-      .many = {shape_of<ManyColumns<F, 32>>(32, many_columns<F, 32>),
+      .few = shape_of<FewColumns<F>>(FewColumns<F>::kMostColumns, few_columns<F>),
+      .many = {shape_of<ManyColumns<F, 16>>(16, many_columns<F, 16>),
+               shape_of<ManyColumns<F, 32>>(32, many_columns<F, 32>),
                shape_of<ManyColumns<F, 128>>(128, many_columns<F, 128>)},
       .warpgroup = warpgroup_shape_of<F>(),
       .dequantize = {dequantize<F, Numbers::kF32>, dequantize<F, Numbers::kF16>,

@@ -14,8 +14,8 @@ struct FormatKernels {
     std::size_t shared = 0;
     void (*kernel)(Product) = nullptr;
   };
-  Shape few[2];                              ///< up to 8, up to 16 columns
-  Shape many[2];                             ///< 32 and 128 columns a block
+  Shape few;                                 ///< `columns` are all that it serves
+  Shape many[3];                             ///< 16, 32 and 128 columns a block
   Shape warpgroup;                           ///< of X in tiles; its kernel may not be there
   void (*dequantize[3])(Table, void*) = {};  ///< by Numbers
   void (*look_up)(Lookup) = nullptr;

@@ -79,6 +79,7 @@ inline constexpr int kDequantizeWarps = 8;
 template <class F, Numbers kNumbers>
 KQ_KERNEL(kDequantizeWarps* kWarp)
 void dequantize(Table table, void* out) {
+  wait_for_previous_launches();
   const int unit = block().x * kDequantizeWarps + warp(), tile = block().y;
   if (unit >= table.units) return;
   const std::byte* at =
@@ -148,6 +149,7 @@ struct Lookup {
 template <class F>
 KQ_KERNEL(kLookupThreads)
 void look_up(Lookup a) {
+  wait_for_previous_launches();
   const int row = a.row_of[block().x * a.row_stride];
   float* out = a.out + static_cast<std::size_t>(block().x) * static_cast<std::size_t>(a.table.cols);
   if (row < 0) {

@@ -1,17 +1,21 @@
 #pragma once
-// Y = X W^T for more than 16 rows of X (prefill, large batches): limited by the tensor cores.
+// Y = X W^T for more rows of X than few_columns.cuh serves: up to 32 limited by the memory that
+// weights are read from, beyond that by the tensor cores.
 //
 // A block of 4 warps has 128 rows of W (64 of plain weights) and kColumns rows of X. W and X pass
-// through shared memory by cp.async: W two units ahead, X kStages slots of 64 columns of K. Each
-// warp turns its own rows into binary16 fragments, once, and multiplies them with all of X's slot;
-// no weight is ever written in a larger form.
+// through shared memory by cp.async: units of W, and X in slots, of a unit's columns up to 32 rows
+// of X and of 64 columns beyond. Each warp turns its own rows into binary16 fragments, once, and
+// multiplies them with all of X's slot; no weight is ever written in a larger form.
 //
 //     registers   accumulators kTileRows x kColumns / 8 x 4 = 128 at 128 columns; 16 of fragments
-//     shared      2 x 8 units + 3 x 16 KB: 70 KB (Q2_K), 85 (Q4_K), 118 (Q8_0)
-//     a slot      of 64 x 32 rows a warp: 128 mma at 128 columns, and in the compiled code 170 to
-//                 300 other instructions, so one or two beside each mma; and 32 reads of 512 bytes,
-//                 16 KB: half of what shared memory gives in that time on sm_80
-//     32 columns  are limited by memory again: 2.9 (Q2_K) to 4.3 (Q6_K) instructions a weight
+//     shared      rings of 2 to 4 units and slots: 56 to 84 KB at 16 columns, to 100 KB at 32; at
+//                 128 two units and three slots: 70 KB (Q2_K), 85 (Q4_K), 118 (Q8_0)
+//     16 and 32   in flight: all of the ring but what is multiplied, 28 KB and more, of two blocks
+//                 an SM; 1.9 (Q4_0) to 3.5 (Q5_K) instructions a weight. X comes from L2 once for
+//                 128 rows of W: 16 rows of X are 8 KB a unit, beside 18 KB of Q4_K
+//     128         a step of 64 x 32 rows a warp: 128 mma, and in the compiled code 170 to 300 other
+//                 instructions, so one or two beside each mma; and 32 reads of 512 bytes, 16 KB:
+//                 half of what shared memory gives in that time on sm_80
 //     limit       the rate of mma.sync: all of it on sm_80, two thirds of wgmma's on sm_90
 //
 // Where rows and columns make too few blocks for the device, K is divided among gridDim.z blocks:
@@ -30,20 +34,26 @@ struct ManyColumns {
   static constexpr int kTiles = kWarps * kTileRows;
   static constexpr int kRows = kTiles * kUnitRows;
   static constexpr int kUnit = DeviceLayout<F>::kUnitBytes;
-  static constexpr int kSlot = kStepCols;           ///< columns of K
-  static constexpr int kSlots = kUnitCols / kSlot;  ///< of a unit
-  static constexpr int kSlotBytes = kColumns * kSlot * 2;
-  static constexpr int kStages = 3;
   static constexpr int kTiles8 = kColumns / 8;
-  static constexpr bool kCodesAtOnce = kColumns <= 64 && DeviceLayout<F>::kBits <= 5;
-  static constexpr int kWeightBytes = kTiles * kUnit;  ///< of a unit of the block
-  static constexpr std::size_t kShared = 2 * kWeightBytes + kStages * kSlotBytes;
-  static_assert(kShared <= ((kColumns == 32 ? 99u : 163u) << 10));
+  static constexpr int kWeightBytes = kTiles * kUnit;          ///< of a unit of the block
+  static constexpr int kStepBytes = kColumns * kStepCols * 2;  ///< of X, of a step
+  static constexpr bool kNarrow = kColumns <= 32;
+  static constexpr int kSlotSteps = kNarrow ? kSteps : 1;
+  static constexpr int kSlots = kSteps / kSlotSteps;  ///< of a unit
+  static constexpr int kSlotBytes = kSlotSteps * kStepBytes;
+  /// A unit and its slot arrive together where slots are narrow: as many as two blocks an SM have
+  /// room for.
+  static constexpr int kFit = (80 << 10) / (kWeightBytes + kSlotBytes);
+  static constexpr int kStages = !kNarrow ? 3 : kFit < 2 ? 2 : kFit > 4 ? 4 : kFit;
+  static constexpr int kWeightStages = kNarrow ? kStages : 2;
+  static constexpr bool kCodesAtOnce = kNarrow && DeviceLayout<F>::kBits <= 5;
+  static constexpr std::size_t kShared = kWeightStages * kWeightBytes + kStages * kSlotBytes;
+  static_assert(kShared <= ((kColumns == 16 ? 99u : 163u) << 10));
 };
 
-/// Byte of 16-byte piece `piece` of X's row `column` in a slot: odd rows have their halves
+/// Byte of 16-byte piece `piece` of X's row `column` in a step: odd rows have their halves
 /// exchanged, so that a quarter of a warp, two rows of X, reads 32 different banks.
-KQ_HOST_DEVICE constexpr int slot_byte(int column, int piece) {
+KQ_HOST_DEVICE constexpr int step_byte(int column, int piece) {
   return column * 128 + (piece ^ (column & 1) << 2) * 16;
 }
 
@@ -72,6 +82,8 @@ KQ_DEVICE bool add_up(const Product& p, float (&sum)[S::kTileRows][S::kTiles8][4
   if (thread() == 0) p.tickets[place] = 0;
 #pragma unroll
   for (std::size_t i = 0; i < kSums; ++i) flat[i] = 0;
+    // Several at once where registers are left: each takes as long as L2 does to answer.
+#pragma unroll(kSums <= 32 ? 4 : 1)
   for (int z = 0; z < grid().z; ++z) {
     const float* from = sums_of(z);
 #pragma unroll
@@ -81,7 +93,7 @@ KQ_DEVICE bool add_up(const Product& p, float (&sum)[S::kTileRows][S::kTiles8][4
 }
 
 template <class F, int kColumns>
-KQ_KERNEL_SHARING((ManyColumns<F, kColumns>::kThreads), kColumns <= 64 ? 3 : 1)
+KQ_KERNEL_SHARING((ManyColumns<F, kColumns>::kThreads), kColumns <= 32 ? 2 : 1)
 void many_columns(Product p) {
   using S = ManyColumns<F, kColumns>;
   const int first_column = block().y * kColumns;
@@ -90,75 +102,97 @@ void many_columns(Product p) {
       static_cast<int>(static_cast<long long>(p.units) * (block().z + 1) / grid().z);
   const int g = lane() / 4, t = lane() % 4;
   std::byte* const weights = shared_memory();
-  std::byte* const slots = weights + 2 * S::kWeightBytes;
+  std::byte* const slots = weights + S::kWeightStages * S::kWeightBytes;
 
-  const auto unit_at = [&](int unit) {
-    return weights + unit % 2 * S::kWeightBytes + warp() * S::kTileRows * S::kUnit;
-  };
   UnitCopies<F, S::kTileRows> copies(p, block().x * S::kTiles + warp() * S::kTileRows, unit_begin);
+  // Of this warp's rows of W.
+  const auto unit_at = [&](int stage) {
+    return weights + stage + warp() * S::kTileRows * S::kUnit;
+  };
 
-  // A column beyond the last one is the last one; its results are not written.
+  // Rows of X beyond the last one are not copied: what is there is a column that is not written.
   const auto x_stride = static_cast<unsigned>(p.units * kUnitCols);
-  const std::uint16_t* const x_piece =
-      p.x + static_cast<std::size_t>(first_column) * x_stride + thread() % 8 * 8;
-  const int last_column = p.columns - 1 - first_column;
-  const auto copy_x = [&](int step) {
-    std::byte* to = slots + step % S::kStages * S::kSlotBytes;
-    // Not unrolled where the sums leave no registers for all of these addresses.
+  const std::uint16_t* x_piece = p.x + static_cast<std::size_t>(first_column) * x_stride +
+                                 unit_begin * kUnitCols + thread() % 8 * 8;
+  const int x_columns = p.columns - first_column;
+  const auto copy_slot = [&](int stage) {
+#pragma unroll
+    for (int s = 0; s < S::kSlotSteps; ++s) {
+      std::byte* to = slots + stage + s * S::kStepBytes;
+      // Not unrolled where the sums leave no registers for all of these addresses.
 #pragma unroll(kColumns > 64 ? 1 : kColumns)
-    for (int i = 0; i < kColumns * 8 / S::kThreads; ++i) {
-      const int at = i * S::kThreads / 8 + thread() / 8,
-                column = at < last_column ? at : last_column;
-      copy_async(to + slot_byte(at, thread() % 8),
-                 x_piece + step * S::kSlot +
-                     static_cast<std::size_t>(static_cast<unsigned>(column)) * x_stride);
+      for (int i = 0; i < kColumns * 8 / S::kThreads; ++i) {
+        const int column = i * S::kThreads / 8 + thread() / 8;
+        if (column < x_columns)
+          copy_async(to + step_byte(column, thread() % 8),
+                     x_piece + s * kStepCols +
+                         static_cast<std::size_t>(static_cast<unsigned>(column)) * x_stride);
+      }
     }
+    x_piece += S::kSlotSteps * kStepCols;
   };
 
   float sum[S::kTileRows][S::kTiles8][4] = {};
-  const int step_begin = unit_begin * S::kSlots, step_end = unit_end * S::kSlots;
-  if (unit_begin < unit_end)
+  const int units = unit_end - unit_begin, n_slots = units * S::kSlots;
 #pragma unroll
-    for (int i = 0; i < S::kTileRows; ++i) copies.copy(i, unit_at(unit_begin) + i * S::kUnit);
+  for (int stage = 0; stage < S::kWeightStages - 1; ++stage)
+    if (stage < units) {
 #pragma unroll
-  for (int s = 0; s < S::kStages - 1; ++s) {
-    if (step_begin + s < step_end) copy_x(step_begin + s);
+      for (int i = 0; i < S::kTileRows; ++i)
+        copies.copy(i, unit_at(stage * S::kWeightBytes) + i * S::kUnit);
+      copies.advance(1);
+    }
+  wait_for_previous_launches();
+#pragma unroll
+  for (int stage = 0; stage < S::kStages - 1; ++stage) {
+    if (stage < n_slots) copy_slot(stage * S::kSlotBytes);
     commit_copies();
   }
 
-  for (int unit = unit_begin; unit < unit_end; ++unit) {
-    const std::byte* at = unit_at(unit);
-    copies.advance(1);
+  Ring<S::kWeightStages, S::kWeightBytes> unit_ring;
+  Ring<S::kStages, S::kSlotBytes> slot_ring;
+  for (int unit = 0; unit < units; ++unit) {
+    const std::byte* at = unit_at(unit_ring.now);
     UnitReader<F> readers[S::kTileRows];
+    const std::byte* x = slots;
 #pragma unroll
-    for (int s = 0; s < S::kSlots; ++s) {
-      const int step = unit * S::kSlots + s;
-      // All groups but the latest are there: X of this step, and of this unit's weights, the second
-      // half of which went with the group of the step before the last one. All warps have left the
-      // slot and, at s = 0, the unit that are filled next.
-      wait_copies<S::kStages - 2>();
-      sync_block();
-      if (step + S::kStages - 1 < step_end) copy_x(step + S::kStages - 1);
-      if (s < S::kTileRows && unit + 1 < unit_end) copies.copy(s, unit_at(unit + 1) + s * S::kUnit);
-      commit_copies();
+    for (int s = 0; s < kSteps; ++s) {
+      if (s % S::kSlotSteps == 0) {
+        // All groups but the latest kStages - 2 are there: this slot, and the unit, which went with
+        // it or, where a unit has several slots, with the two before. All warps have left the slot
+        // and, at s = 0, the unit that are filled next.
+        wait_copies<S::kStages - 2>();
+        sync_block();
+        const int slot = unit * S::kSlots + s / S::kSlotSteps;
+        if (slot + S::kStages - 1 < n_slots) copy_slot(slot_ring.before());
+        if (unit + S::kWeightStages - 1 < units) {
+#pragma unroll
+          for (int i = 0; i < S::kTileRows; ++i)
+            if (S::kSlots == 1 || i == s)
+              copies.copy(i, unit_at(unit_ring.before()) + i * S::kUnit);
+        }
+        commit_copies();
+        x = slots + slot_ring.now;
+        slot_ring.advance();
+      }
 
 #pragma unroll
       for (int i = 0; i < S::kTileRows; ++i) {
         if (s == 0) readers[i].open(at + i * S::kUnit, lane());
           // All at once where registers are left: steps share words (layout.hpp).
 #pragma unroll
-        for (int of = 0; of < S::kSlots; ++of)
+        for (int of = 0; of < kSteps; ++of)
           if (S::kCodesAtOnce ? s == 0 : s == of) readers[i].load(at + i * S::kUnit, lane(), of);
       }
-      const std::byte* x = slots + step % S::kStages * S::kSlotBytes;
 #pragma unroll
-      for (int c = 0; c < 2; ++c) {
+      for (int c = 0; c < kStepChunks; ++c) {
         ChunkFragments w[S::kTileRows];
 #pragma unroll
         for (int i = 0; i < S::kTileRows; ++i) w[i] = readers[i].chunk(s, c);
 #pragma unroll
         for (int j = 0; j < S::kTiles8; ++j) {
-          const Words4 b = load16(x + slot_byte(8 * j + g, 4 * c + t));
+          const Words4 b =
+              load16(x + s % S::kSlotSteps * S::kStepBytes + step_byte(8 * j + g, 4 * c + t));
 #pragma unroll
           for (int i = 0; i < S::kTileRows; ++i) {
             mma(sum[i][j], w[i].a[0], b.at[0], b.at[1]);
@@ -167,6 +201,8 @@ void many_columns(Product p) {
         }
       }
     }
+    copies.advance(1);
+    unit_ring.advance();
   }
   wait_copies<0>();
 

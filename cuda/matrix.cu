@@ -5,7 +5,6 @@
 #include <string>
 
 #include "cuda/format_kernels.hpp"
-#include "cuda/hopper.hpp"
 #include "cuda/layout.hpp"
 
 namespace kquant::cuda {
@@ -18,11 +17,6 @@ int divided_up(std::size_t n, int unit) {
 
 /// Rows of X up to which blocks of 32 waste less than those of 128.
 constexpr int kMostNarrow = 64;
-
-/// Whether products with more rows of X than that are those of warpgroup_columns.cuh.
-bool takes_tiles(const DeviceInfo& device) {
-  return kBuiltForWarpgroups && device.compute_major == 9 && device.compute_minor == 0;
-}
 
 template <class... Fs>
 const FormatKernels& kernels_among(TensorType type, FormatList<Fs...>) {
@@ -102,8 +96,8 @@ Result<std::unique_ptr<DeviceMatrix::State>> upload(const std::shared_ptr<Queue>
 }
 
 Result<ProductScratch> ProductScratch::make(const std::shared_ptr<Queue>& queue) {
-  // Two blocks an SM, and in tiles one that leaves two of twice as many sums.
-  const std::size_t block_sums = std::size_t{128} * 128 * (takes_tiles(queue->info()) ? 2 : 1);
+  // Two blocks an SM, and of warpgroups one that leaves two of twice as many sums.
+  const std::size_t block_sums = std::size_t{128} * 128 * (runs_hopper_code(queue->info()) ? 2 : 1);
   ProductScratch out;
   out.most_blocks = 2 * queue->info().multiprocessors;
   const auto n = static_cast<std::size_t>(out.most_blocks);
@@ -118,7 +112,7 @@ Result<ProductScratch> ProductScratch::make(const std::shared_ptr<Queue>& queue)
 }
 
 RowOrder row_order_for(const DeviceInfo& device, int rows) {
-  return takes_tiles(device) && rows > kMostNarrow ? RowOrder::kTiles : RowOrder::kRows;
+  return runs_hopper_code(device) && rows > kMostNarrow ? RowOrder::kTiles : RowOrder::kRows;
 }
 
 void multiply(Queue& queue, const DeviceMatrix::State& w, const HalfRows& x, int columns,
@@ -153,15 +147,16 @@ void multiply(Queue& queue, const DeviceMatrix::State& w, const HalfRows& x, int
     return queue.launch(launch, kernel, p);
   }
   // Compute capability 8.6 and some others have 99 KB a block: many[0] fits, and serves in place of
-  // what does not.
+  // what does not. Blocks of 128 columns waste too much where there are up to 64.
   const auto fits = [&](const FormatKernels::Shape& shape) {
     return shape.shared <= queue.info().shared_memory;
   };
-  for (const FormatKernels::Shape& few : kernels.few)
-    if (columns <= few.columns && fits(few)) return queue.launch(launch, use(few), p);
-
-  const bool wide = columns > kMostNarrow && fits(kernels.many[1]);
-  const auto kernel = use(kernels.many[wide ? 1 : 0]);
+  const auto& [blocks_of_16, blocks_of_32, blocks_of_128] = kernels.many;
+  if (columns <= kernels.few.columns && fits(kernels.few))
+    return queue.launch(launch, use(kernels.few), p);
+  const auto kernel = use(columns > kMostNarrow && fits(blocks_of_128) ? blocks_of_128
+                          : columns > 16 && fits(blocks_of_32)         ? blocks_of_32
+                                                                       : blocks_of_16);
   // K is divided where there would be less than one block an SM, each part at least two units.
   const int blocks = launch.x * launch.y;
   if (blocks < queue.info().multiprocessors)
@@ -173,7 +168,7 @@ Result<HalfRowsBuffer> HalfRowsBuffer::make(const std::shared_ptr<Queue>& queue,
                                             std::size_t cols) {
   const std::size_t padded = units_of(cols) * kUnitCols;
   const auto whole = static_cast<std::size_t>(divided_up(rows, kTileTokens) * kTileTokens);
-  auto data = Buffer::allocate(queue, (takes_tiles(queue->info()) ? whole : rows) * padded * 2,
+  auto data = Buffer::allocate(queue, (runs_hopper_code(queue->info()) ? whole : rows) * padded * 2,
                                "activations");
   if (!data) return fail(data.error());
   auto scale = Buffer::allocate(queue, rows * sizeof(float), "activations");

@@ -54,6 +54,7 @@ KQ_DEVICE void assemble(const detail::Found<Lane>& found, const float* x, Assemb
 template <class F>
 KQ_KERNEL(kQuantizeThreads)
 void quantize_rows(RowsToQuantize a) {
+  wait_for_previous_launches();
   constexpr int kAtOnce = detail::kWeightsAtOnce<F>, kBlocks = detail::kBlocksAtOnce<F>;
   const int group = thread() / detail::kLanes;
   const std::size_t pieces = a.stride / kAtOnce;

@@ -55,6 +55,7 @@ KQ_KERNEL(kRotateWarps* kWarp)
 void rotate_and_store(Rotate a) {
   const int head = block().y * kRotateWarps + warp();
   const int kv_heads = a.kv.heads, row = block().x;
+  wait_for_previous_launches();
   if (head >= a.q_heads + 2 * kv_heads) return;  // whole warps
   const bool is_v = head >= a.q_heads + kv_heads, is_q = head < a.q_heads;
   const int dim = is_v ? a.kv.dim_v : a.kv.dim_k;

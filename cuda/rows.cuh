@@ -86,6 +86,7 @@ struct Convert {
 /// out = x
 template <int = 0>  // a template, so that any number of files may include it
 KQ_KERNEL(kMostRowThreads) void convert_rows(Convert a) {
+  wait_for_previous_launches();
   const int row = block().x;
   const float* x = a.x + static_cast<std::size_t>(row) * static_cast<std::size_t>(a.out.cols);
   store_row(a.out, row, [&](int i) { return x[i]; });
@@ -105,6 +106,7 @@ struct Norm {
 template <int = 0>
 KQ_KERNEL(kMostRowThreads)
 void norm_rows(Norm a) {
+  wait_for_previous_launches();
   const int row = block().x, cols = a.out.cols;
   const auto at = [&](int r) {
     return static_cast<std::size_t>(r) * static_cast<std::size_t>(cols);
@@ -137,6 +139,7 @@ struct Gate {
 template <int = 0>
 KQ_KERNEL(kMostRowThreads)
 void gate_rows(Gate a) {
+  wait_for_previous_launches();
   const int row = block().x, cols = a.out.cols;
   const float* gate =
       a.gate_up + 2 * static_cast<std::size_t>(row) * static_cast<std::size_t>(cols);
@@ -162,6 +165,7 @@ constexpr Launch soft_cap_launch(std::size_t n) {
 template <int = 0>
 KQ_KERNEL(kCapThreads)
 void soft_cap(SoftCap a) {
+  wait_for_previous_launches();
   const std::size_t i =
       static_cast<std::size_t>(block().x) * kCapThreads + static_cast<std::size_t>(thread());
   if (i < a.n) a.x[i] = a.cap * tanh_fast(a.x[i] / a.cap);

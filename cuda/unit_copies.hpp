@@ -6,6 +6,15 @@
 
 namespace kquant::cuda {
 
+/// Stages in shared memory that go round, as bytes of the ring.
+template <int kStages, int kBytes>
+struct Ring {
+  int now = 0;
+  /// The stage that was left last, and is filled next.
+  KQ_DEVICE int before() const { return now > 0 ? now - kBytes : (kStages - 1) * kBytes; }
+  KQ_DEVICE void advance() { now = now + kBytes < kStages * kBytes ? now + kBytes : 0; }
+};
+
 /// The units of kTileRows x 16 rows of W, one after the other along K: a lane's own pointer, so
 /// that a copy costs an instruction for each 512 bytes and little else.
 template <class F, int kTileRows>

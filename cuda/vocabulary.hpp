@@ -10,9 +10,15 @@
 //     bits              permute_bytes(), select_bits()
 //     tensor cores      mma(), load_transposed()
 //     between blocks    add_to(), take_ticket()
+//     between launches  wait_for_previous_launches()
 //
 // A warp-wide function (shuffle_xor, any_of_warp, mma, load_transposed, sync_warp) is called by all
 // 32 lanes.
+//
+// A launch may begin while the one before it still runs, so that its beginning hides the other's
+// end. Every thread of every kernel therefore calls wait_for_previous_launches() before it reads
+// what a launch has written, or writes anything. Before that there is what no launch ever writes:
+// weights.
 
 #include <cstddef>
 #include <cstdint>

@@ -250,6 +250,7 @@ void warpgroup_columns(Product p) {
       publish_barriers();
     }
     sync_block();
+    wait_for_previous_launches();
     if (thread() < S::kConsumers) {
       take_registers<S::kRegisters>();
       multiply_pieces<F>(p);

@@ -95,6 +95,7 @@ void print(const std::string& kind, const std::string& type, std::size_t m, std:
 }
 
 __global__ void read_memory(const uint4* from, std::size_t n, unsigned* out) {
+  wait_for_previous_launches();
   unsigned sum = 0;
   const std::size_t step = std::size_t{gridDim.x} * blockDim.x;
 #pragma unroll 8

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <optional>
+#include <random>
 #include <utility>
 #include <vector>
 
@@ -22,9 +24,15 @@ std::size_t shared_memory_of(int compute_major, int compute_minor) {
   return kilobytes << 10;
 }
 
+/// A launch, or something else.
+struct Step {
+  std::function<void()> body;
+  std::optional<emulator::Grid> grid = {};
+};
+
 class EmulatedRecording : public Recording {
  public:
-  std::vector<std::function<void()>> steps;
+  std::vector<Step> steps;
 };
 
 class EmulatedQueue : public Queue {
@@ -66,6 +74,7 @@ class EmulatedQueue : public Queue {
     return p;
   }
   void release(void* p) override {
+    catch_up();
     const auto it = blocks_.find(static_cast<std::byte*>(p));
     taken_ -= it->second.asked;
     munmap(it->second.pages, it->second.bytes);
@@ -75,18 +84,21 @@ class EmulatedQueue : public Queue {
   void release_pinned(void* p) override { ::operator delete(p); }
 
   void copy_to_device(void* to, const void* from, std::size_t bytes) override {
+    catch_up();
     if (!lost_) std::memcpy(to, from, bytes);
   }
   void copy_to_host(void* to, const void* from, std::size_t bytes) override {
+    catch_up();
     if (!lost_) std::memcpy(to, from, bytes);
   }
   void copy_on_device(void* to, const void* from, std::size_t bytes) override {
-    step([=] { std::memcpy(to, from, bytes); });
+    step({[=] { std::memcpy(to, from, bytes); }});
   }
   void fill(void* to, std::byte value, std::size_t bytes) override {
-    step([=] { std::memset(to, static_cast<int>(value), bytes); });
+    step({[=] { std::memset(to, static_cast<int>(value), bytes); }});
   }
   Result<void> finish() override {
+    catch_up();
     if (lost_) return fail(lost());
     if (!std::exchange(launch_failed_, false)) return {};
     return fail(refused());
@@ -101,15 +113,17 @@ class EmulatedQueue : public Queue {
   }
   void replay(const Recording& recording) override {
     if (!launches()) return;
-    for (const auto& s : dynamic_cast<const EmulatedRecording&>(recording).steps) s();
+    for (const Step& s : dynamic_cast<const EmulatedRecording&>(recording).steps) take(s);
+  }
+
+  /// As a launch, but that it does not overlap with others.
+  void launch_alone(std::function<void()> body) {
+    if (launches()) step({std::move(body)});
   }
 
  protected:
   void launch_function(const Launch& size, std::function<void()> body) override {
-    if (launches())
-      step([size, body = std::move(body), most_shared = info_.shared_memory] {
-        emulator::run(size, body, most_shared);
-      });
+    if (launches()) step({{}, emulator::Grid{size, std::move(body), info_.shared_memory}});
   }
 
  private:
@@ -126,17 +140,35 @@ class EmulatedQueue : public Queue {
     lost_ |= failure_ == Failure::kDevice;
     return false;
   }
-  void step(std::function<void()> fn) {
+  void step(Step s) {
     if (lost_) return;
     if (recording_)
-      recording_->steps.push_back(std::move(fn));
+      recording_->steps.push_back(std::move(s));
     else
-      fn();
+      take(s);
+  }
+  /// Half of the launches wait for the next one, which then begins before them.
+  void take(const Step& s) {
+    if (!s.grid) {
+      catch_up();
+      s.body();
+    } else if (waiting_) {
+      emulator::run_overlapping(*std::exchange(waiting_, {}), *s.grid);
+    } else if (random_() % 2 == 0) {
+      waiting_ = s.grid;
+    } else {
+      emulator::run(*s.grid);
+    }
+  }
+  void catch_up() {
+    if (waiting_) emulator::run(*std::exchange(waiting_, {}));
   }
   DeviceInfo info_;
   std::size_t taken_ = 0;
   std::map<std::byte*, Block> blocks_;
   std::unique_ptr<EmulatedRecording> recording_;
+  std::optional<emulator::Grid> waiting_;
+  std::minstd_rand random_;
   int launches_before_failure_ = -1;  ///< negative: none is to fail
   Failure failure_ = Failure::kLaunch;
   bool launch_failed_ = false, lost_ = false;
@@ -196,17 +228,12 @@ class Meeting {
   bool aborted_ = false;
 };
 
-/// A sum is a launch, so that it is recorded as one.
-void sum_at_meeting(Meeting* meeting, std::size_t rank, float* x, std::size_t n) {
-  if (thread() == 0) meeting->sum(rank, x, n);
-}
-
 class EmulatedCommunicator : public Communicator {
  public:
   EmulatedCommunicator(std::shared_ptr<Meeting> meeting, std::size_t rank, Queue& queue)
-      : meeting_(std::move(meeting)), rank_(rank), queue_(queue) {}
+      : meeting_(std::move(meeting)), rank_(rank), queue_(dynamic_cast<EmulatedQueue&>(queue)) {}
   void sum(float* x, std::size_t n) override {
-    queue_.launch({}, sum_at_meeting, meeting_.get(), rank_, x, n);
+    queue_.launch_alone([=, this] { meeting_->sum(rank_, x, n); });
   }
   void abort() override { meeting_->abort(); }
   Result<void> check() override {
@@ -217,7 +244,7 @@ class EmulatedCommunicator : public Communicator {
  private:
   std::shared_ptr<Meeting> meeting_;
   std::size_t rank_;
-  Queue& queue_;
+  EmulatedQueue& queue_;
 };
 
 }  // namespace

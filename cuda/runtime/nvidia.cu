@@ -148,9 +148,19 @@ class NvidiaQueue : public Queue {
                                 static_cast<int>(size.shared)),
            "shared memory");
     const auto u = [](int n) { return static_cast<unsigned>(n); };
-    keep(cudaLaunchKernel(kernel, dim3(u(size.x), u(size.y), u(size.z)), dim3(u(size.threads)),
-                          arguments, size.shared, stream_),
-         "launch");
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(u(size.x), u(size.y), u(size.z));
+    config.blockDim = dim3(u(size.threads));
+    config.dynamicSmemBytes = size.shared;
+    config.stream = stream_;
+    // It may begin before the one before it has ended: all kernels wait for that themselves, but
+    // only as they are compiled for sm_90 (wait_for_previous_launches()).
+    cudaLaunchAttribute overlap{};
+    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    overlap.val.programmaticStreamSerializationAllowed = 1;
+    config.attrs = &overlap;
+    config.numAttrs = runs_hopper_code(info_) ? 1 : 0;
+    keep(cudaLaunchKernelExC(&config, kernel, arguments), "launch");
   }
 
  private:

@@ -2,8 +2,9 @@
 // The vocabulary of kernels on the CPU. A block's threads are fibers of one CPU thread
 // (emulator.cpp), which a barrier or a warp-wide function switches. It is made to be unkind where a
 // GPU may be: shared memory begins as NaNs, threads take turns in an order that changes,
-// asynchronous copies happen as late as they may (or as early: emulator::Settings), a barrier that
-// not all reach and a warp-wide function that not all lanes call end the program.
+// asynchronous copies happen as late as they may (or as early: emulator::Settings), launches begin
+// before the ones before them have, and a barrier that not all reach, a warp-wide function that not
+// all lanes call and a thread that does not wait for previous launches end the program.
 
 #include <algorithm>
 #include <bit>
@@ -30,11 +31,18 @@ struct Thread {
 };
 const Thread& thread();
 
-/// Runs `body` for each thread of each block, which may have so many bytes of shared memory.
-void run(const Launch& launch, const std::function<void()>& body,
-         std::size_t most_shared = std::size_t{227} << 10);
+struct Grid {
+  Launch size;
+  std::function<void()> body;                        ///< of a thread
+  std::size_t most_shared = std::size_t{227} << 10;  ///< bytes that a block may have
+};
+void run(const Grid& grid);
+/// The first block of `second` begins, and gets as far as it can without the end of launches before
+/// it; then all of `first` runs, and then the rest of `second`.
+void run_overlapping(const Grid& first, const Grid& second);
 
 void sync_block();
+void wait_for_previous_launches();
 
 /// Waits for all lanes of the warp; what each of them gave, lane after lane, until this lane's next
 /// exchange.
@@ -122,9 +130,6 @@ inline Words4 load16(const void* p) {
   Words4 v;
   std::memcpy(&v, __builtin_assume_aligned(p, 16), sizeof v);
   return v;
-}
-inline Words4 load16_constant(const void* p) {
-  return load16(p);
 }
 inline void store16(void* p, Words4 v) {
   std::memcpy(__builtin_assume_aligned(p, 16), &v, sizeof v);
@@ -217,6 +222,9 @@ inline void add_to(float* p, float x) {
 }
 inline unsigned take_ticket(unsigned* counter) {
   return (*counter)++;
+}
+inline void wait_for_previous_launches() {
+  emulator::wait_for_previous_launches();
 }
 
 }  // namespace kquant::cuda

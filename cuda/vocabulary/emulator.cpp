@@ -9,9 +9,14 @@
 
 namespace kquant::cuda::emulator {
 
+namespace {
+/// The second one is for a launch that begins before the one before it has ended.
+thread_local Machine machines[2];
+thread_local Machine* in_use = &machines[0];
+}  // namespace
+
 Machine& machine() {
-  static thread_local Machine m;
-  return m;
+  return *in_use;
 }
 
 void give_up(const char* what) {
@@ -43,6 +48,7 @@ void enter() {
     Machine& m = machine();
     (*m.body)();
     check_end_of_thread();
+    if (m.previous_done == 0) give_up("a thread ends that did not wait for previous launches");
     Fiber& fiber = *machine().current;
     fiber.done = true;
     --machine().left;
@@ -59,9 +65,11 @@ __attribute__((noinline)) void resume(Fiber& fiber) {
   setcontext(&fiber.context);
 }
 
-void prepare(const Launch& launch, std::size_t most_shared) {
+void prepare(const Grid& grid) {
   Machine& m = machine();
-  if (launch.threads % kWarp != 0 || launch.threads > 1024 || launch.shared > most_shared) {
+  const Launch& launch = grid.size;
+  m.body = &grid.body;
+  if (launch.threads % kWarp != 0 || launch.threads > 1024 || launch.shared > grid.most_shared) {
     std::fprintf(stderr, "emulated GPU: a launch of %d threads and %zu bytes of shared memory\n",
                  launch.threads, launch.shared);
     std::abort();
@@ -82,7 +90,7 @@ void prepare(const Launch& launch, std::size_t most_shared) {
   std::iota(m.order.begin(), m.order.end(), 0);
 }
 
-void run_block(Position block, Position grid) {
+void begin_block(Position block, const Launch& launch) {
   Machine& m = machine();
   std::fill(m.shared.begin(), m.shared.end(), Words4{{~0u, ~0u, ~0u, ~0u}});
   for (Warp& warp : m.warps) warp.arrived = 0;
@@ -98,9 +106,18 @@ void run_block(Position block, Position grid) {
     fiber.groups.clear();
     fiber.open.clear();
     fiber.operands_fenced = false;
-    fiber.thread = {i, m.threads, block, grid, reinterpret_cast<std::byte*>(m.shared.data())};
+    fiber.thread = {i,
+                    m.threads,
+                    block,
+                    {launch.x, launch.y, launch.z},
+                    reinterpret_cast<std::byte*>(m.shared.data())};
   }
   m.random.seed(settings().order);
+}
+
+/// Lets threads run until all have ended, or none can go on.
+void advance_block() {
+  Machine& m = machine();
   // Copies of the copy engine come when nobody can go on without them, or, by every third seed, at
   // any time.
   const bool any_time = settings().order % 3 == 0;
@@ -114,10 +131,22 @@ void run_block(Position block, Position grid) {
       resume(fiber);
     }
     if (any_time && m.random() % 4 == 0) bulk_copy_comes();
-    if (!moved && !bulk_copy_comes())
-      give_up("a barrier or a warp-wide function that not all threads reach");
+    if (!moved && !bulk_copy_comes()) return;
   }
+}
+
+void end_block() {
+  advance_block();
+  if (machine().left > 0) give_up("a barrier or a warp-wide function that not all threads reach");
   check_end_of_block();
+}
+
+/// Blocks from the `first` one on.
+void run_blocks(const Launch& launch, int first) {
+  for (int i = first; i < launch.x * launch.y * launch.z; ++i) {
+    begin_block({i % launch.x, i / launch.x % launch.y, i / launch.x / launch.y}, launch);
+    end_block();
+  }
 }
 
 }  // namespace
@@ -131,12 +160,29 @@ const Thread& thread() {
   return machine().current->thread;
 }
 
-void run(const Launch& launch, const std::function<void()>& body, std::size_t most_shared) {
-  prepare(launch, most_shared);
-  machine().body = &body;
-  for (int z = 0; z < launch.z; ++z)
-    for (int y = 0; y < launch.y; ++y)
-      for (int x = 0; x < launch.x; ++x) run_block({x, y, z}, {launch.x, launch.y, launch.z});
+void run(const Grid& grid) {
+  prepare(grid);
+  run_blocks(grid.size, 0);
+}
+
+void run_overlapping(const Grid& first, const Grid& second) {
+  in_use = &machines[1];
+  prepare(second);
+  machine().previous_done = 0;
+  begin_block({0, 0, 0}, second.size);
+  advance_block();
+  in_use = &machines[0];
+  run(first);
+  in_use = &machines[1];
+  machine().previous_done = 1;
+  end_block();
+  run_blocks(second.size, 1);
+  in_use = &machines[0];
+}
+
+void wait_for_previous_launches() {
+  Machine& m = machine();
+  if (m.previous_done == 0) wait_until_changed(m.previous_done, 0);
 }
 
 void sync_block() {

@@ -84,6 +84,7 @@ struct Machine {
   std::vector<int> order;
   int threads = 0, arrived = 0, left = 0;
   unsigned barriers = 0;
+  unsigned previous_done = 1;  ///< whether all launches before this one are
   Fiber* current = nullptr;
   const std::function<void()>* body = nullptr;
   jmp_buf scheduler{};

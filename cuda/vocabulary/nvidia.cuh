@@ -66,11 +66,6 @@ KQ_DEVICE Words4 load16(const void* p) {
   const uint4 v = *static_cast<const uint4*>(p);
   return {{v.x, v.y, v.z, v.w}};
 }
-/// Of memory that no kernel in flight writes.
-KQ_DEVICE Words4 load16_constant(const void* p) {
-  const uint4 v = __ldg(static_cast<const uint4*>(p));
-  return {{v.x, v.y, v.z, v.w}};
-}
 KQ_DEVICE void store16(void* p, Words4 v) {
   *static_cast<uint4*>(p) = make_uint4(v.at[0], v.at[1], v.at[2], v.at[3]);
 }
@@ -178,6 +173,16 @@ KQ_DEVICE unsigned take_ticket(unsigned* counter) {
   const unsigned before = atomicAdd(counter, 1u);
   __threadfence();
   return before;
+}
+
+/// Until all launches before this one have ended and what they wrote is seen; the next one may
+/// begin as soon as all blocks of this one are here. The compiler moves no access to memory across
+/// it.
+KQ_DEVICE void wait_for_previous_launches() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
 }
 
 }  // namespace kquant::cuda

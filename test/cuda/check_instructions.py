@@ -15,11 +15,10 @@ More than two percent beyond the table is a failure: --update writes it anew, an
 other. --markdown prints the table of docs/cuda.md.
 """
 import re
-import subprocess
 import sys
 from pathlib import Path
 
-from kernel_table import compare, demangled, update
+from kernel_table import Instruction, compare, compiled, update
 
 UNITS = {
     "alu": "LOP3 SHF IADD3 PRMT LEA ISETP SEL IMNMX VIADD VIMNMX IABS MOV PLOP3 FSETP FSEL FMNMX".split(),
@@ -31,11 +30,10 @@ UNIT_OF = {name: unit for unit, names in UNITS.items() for name in names}
 COLUMNS = ["instructions", *UNITS]
 BYTES = {"Q2_K": 84 / 256, "Q3_K": 110 / 256, "Q4_K": 144 / 256, "Q5_K": 176 / 256, "Q6_K": 210 / 256, "Q8_0": 34 / 32,
          "Q4_0": 18 / 32, "Q4_1": 20 / 32, "Q5_0": 22 / 32, "Q5_1": 24 / 32, "F16": 2}
-INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+ )?\s*([A-Z][A-Z0-9_]*)\S*\s*([^;]*);")
 KERNEL = re.compile(r"(few_columns|many_columns|warpgroup_columns)<(\w+)(?:, (\d+))?>")
 
 
-def loop_of(code: list[tuple[int, str, str]]) -> list[str]:
+def loop_of(code: list[Instruction]) -> list[str]:
     """Names of the smallest loop that has most of the tensor cores' products."""
     place = {address: i for i, (address, _, _) in enumerate(code)}
     best: tuple[int, int, list[str]] = (0, 0, [])
@@ -50,22 +48,17 @@ def loop_of(code: list[tuple[int, str, str]]) -> list[str]:
 
 def count(folder: Path, cuobjdump: str) -> dict[tuple[str, str], list[float]]:
     found: dict[tuple[str, str], list[float]] = {}
-    for path in sorted(folder.rglob("inst/*.o")):
-        text = subprocess.run([cuobjdump, "-sass", str(path)], capture_output=True, text=True, check=True).stdout
-        for machine in re.split(r"^\s*code for ", text, flags=re.MULTILINE)[1:]:
-            parts = re.split(r"^\s*Function : (\S+)$", machine, flags=re.MULTILINE)
-            architecture = parts[0].split()[0]
-            for name, body in zip(demangled(parts[1::2]), parts[2::2]):
-                kernel = KERNEL.match(name)
-                loop = loop_of([(int(a, 16), n, rest) for a, n, rest in INSTRUCTION.findall(body)]) if kernel else []
-                if not loop:
-                    continue
-                # A product of 16 rows x 16 columns of weights is 8 of them a lane.
-                tiles = {"few_columns": 1, "many_columns": 1 / 8, "warpgroup_columns": 1}[kernel.group(1)]
-                products = sum(n in ("HMMA", "HGMMA") for n in loop)
-                weights = 8 * products / (tiles * int(kernel.group(3) or 1))
-                units = [sum(UNIT_OF.get(n) == unit for n in loop) for unit in UNITS]
-                found[name, architecture] = [round(n / weights, 2) for n in (len(loop), *units)]
+    for (name, architecture), code in compiled(folder, "inst/*.o", cuobjdump):
+        kernel = KERNEL.match(name)
+        loop = loop_of(code) if kernel else []
+        if not loop:
+            continue
+        # A product of 16 rows x 16 columns of weights is 8 of them a lane.
+        tiles = {"few_columns": 1, "many_columns": 1 / 8, "warpgroup_columns": 1}[kernel.group(1)]
+        products = sum(n in ("HMMA", "HGMMA") for n in loop)
+        weights = 8 * products / (tiles * int(kernel.group(3) or 1))
+        units = [sum(UNIT_OF.get(n) == unit for n in loop) for unit in UNITS]
+        found[name, architecture] = [round(n / weights, 2) for n in (len(loop), *units)]
     return found
 
 

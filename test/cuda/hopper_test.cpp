@@ -2,16 +2,11 @@
 // each mistake is made in a process of its own, and what that says is read.
 #include "cuda/hopper.hpp"
 
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <catch2/catch.hpp>
-#include <csignal>
-#include <functional>
 #include <string>
-#include <vector>
 
 #include "cuda/half_rows.hpp"
+#include "said_by.hpp"
 
 using namespace kquant;
 using namespace kquant::cuda;
@@ -34,7 +29,7 @@ bool multiply_ones(const Mistakes& wrong, bool early, unsigned order) {
   alignas(16) static std::uint16_t x[kTileTokens * kTileColumns];
   for (auto& h : x) h = 0x3c00;
   bool right = true;
-  emulator::run({.threads = kThreads, .shared = kTileBytes + 64}, [&] {
+  const auto kernel = [&] {
     std::byte* const tile = shared_memory();
     auto* const full = reinterpret_cast<Barrier*>(tile + kTileBytes);
     if (thread() == 0) {
@@ -70,35 +65,14 @@ bool multiply_ones(const Mistakes& wrong, bool early, unsigned order) {
     wait_products<0>();
     settle(sum);
     if (wrong.copy_too_early) wait(full, 1);
-  });
+  };
+  emulator::run({{.threads = kThreads, .shared = kTileBytes + 64}, kernel});
   emulator::settings() = {};
   return right;
 }
 
-/// What a process says that does this; "right" or "wrong" where it reaches its end.
-std::string said_by(const std::function<bool()>& fn) {
-  int ends[2];
-  REQUIRE(pipe(ends) == 0);
-  const pid_t child = fork();
-  if (child == 0) {
-    dup2(ends[1], 2);
-    std::signal(SIGABRT, SIG_DFL);  // Catch would report it as its own
-    const char* result = fn() ? "right" : "wrong";
-    (void)!write(2, result, 5);
-    _exit(0);
-  }
-  close(ends[1]);
-  std::string text;
-  char buffer[256];
-  for (ssize_t n; (n = read(ends[0], buffer, sizeof buffer)) > 0;)
-    text.append(buffer, static_cast<std::size_t>(n));
-  close(ends[0]);
-  waitpid(child, nullptr, 0);
-  return text;
-}
-
 void check(const Mistakes& wrong, bool early, const std::string& expected) {
-  const std::string text = said_by([&] { return multiply_ones(wrong, early, 1); });
+  const std::string text = test::said_by([&] { return multiply_ones(wrong, early, 1); });
   INFO(text);
   REQUIRE(text.find(expected) != std::string::npos);
 }
@@ -108,7 +82,7 @@ void check(const Mistakes& wrong, bool early, const std::string& expected) {
 TEST_CASE("emulated warpgroups multiply, in every order") {
   for (const bool early : {false, true})
     for (const unsigned order : {1u, 2u, 3u, 6u})
-      REQUIRE(said_by([&] { return multiply_ones({}, early, order); }) == "right");
+      REQUIRE(test::said_by([&] { return multiply_ones({}, early, order); }) == "right");
 }
 
 TEST_CASE("emulated warpgroups notice what a GPU would leave undefined") {

@@ -1,12 +1,20 @@
-"""Tables of what is known of each compiled kernel: one row for each kernel and architecture, numbers by column."""
+"""Compiled kernels, and tables of what is known of each: one row for each kernel and architecture, numbers by column."""
 import csv
 import re
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 from pathlib import Path
 
 Kernel = tuple[str, str]  # name, architecture
 Numbers = dict[Kernel, list]
+INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+ )?\s*([A-Z][A-Z0-9_]*)\S*\s*([^;]*);")
+
+
+class Instruction(NamedTuple):
+    address: int
+    name: str
+    operands: str
 
 
 def demangled(names: list[str]) -> list[str]:
@@ -16,6 +24,18 @@ def demangled(names: list[str]) -> list[str]:
         name = re.sub(r"^void |kquant::cuda::|kquant::", "", name)
         short.append(re.sub(r"\((?:bool|int|Numbers)\)", "", name).split("(")[0])
     return short
+
+
+def compiled(folder: Path, files: str, cuobjdump: str, *options: str) -> Iterator[tuple[Kernel, list[Instruction]]]:
+    """The machine code of all kernels in the object files of a folder."""
+    for path in sorted(folder.rglob(files)):
+        text = subprocess.run([cuobjdump, "-sass", *options, str(path)], capture_output=True, text=True,
+                              check=True).stdout
+        for machine in re.split(r"^\s*code for ", text, flags=re.MULTILINE)[1:]:
+            parts = re.split(r"^\s*Function : (\S+)$", machine, flags=re.MULTILINE)
+            architecture = parts[0].split()[0]
+            for name, body in zip(demangled(parts[1::2]), parts[2::2]):
+                yield (name, architecture), [Instruction(int(a, 16), n, rest) for a, n, rest in INSTRUCTION.findall(body)]
 
 
 def update(table: Path, columns: Sequence[str], found: Numbers) -> int:

@@ -88,12 +88,12 @@ void check_permutation(int rows, int pieces, const Fn& byte_of) {
 }  // namespace
 
 TEST_CASE("tiles in shared memory are permutations, and are read without bank conflicts") {
-  check_permutation(128, 8, slot_byte);
+  check_permutation(128, 8, step_byte);
   check_permutation(kKeys, 16, key_byte<128>);
   check_permutation(kKeys, 8, value_byte<64>);
   check_permutation(AttentionShape<256>::kTileKeys, 32, value_byte<256>);
   for (int c = 0; c < 2; ++c)
-    check_banks([&](int lane) { return slot_byte(lane / 4, 4 * c + lane % 4); });
+    check_banks([&](int lane) { return step_byte(lane / 4, 4 * c + lane % 4); });
   for (int c = 0; c < 4; ++c)
     check_banks([&](int lane) { return key_byte<128>(lane / 4, 4 * c + lane % 4); });
   for (int j = 0; j < 16; j += 2)
