@@ -35,7 +35,7 @@ struct FewColumns {
   static constexpr int kRoom = 80 << 10;            ///< two blocks an SM where two stages fit
   static constexpr int kFit = kRoom / (kWarps * kStage);
   static constexpr int kStages = kFit < 2 ? 2 : kFit > 4 ? 4 : kFit;
-  static constexpr int kColumns = 8;
+  static constexpr int kColumns = kMostFewColumns;
   /// From there on the blocks of many_columns.cuh are better: X of so many columns is half as many
   /// bytes as the weights it meets. That L2 gives half as much again as memory is on paper.
   static constexpr int kMostColumns =

@@ -116,7 +116,7 @@ RowOrder row_order_for(const DeviceInfo& device, int rows) {
 }
 
 void multiply(Queue& queue, const DeviceMatrix::State& w, const HalfRows& x, int columns,
-              const Destination& to, const ProductScratch& scratch) {
+              const Destination& to, const ProductScratch& scratch, Blocks blocks) {
   const FormatKernels& kernels = format_kernels_of(w.type);
   Product p{.weights = w.weights.as<>(),
             .row_scale = w.row_scale.as<float>(),
@@ -152,15 +152,21 @@ void multiply(Queue& queue, const DeviceMatrix::State& w, const HalfRows& x, int
     return shape.shared <= queue.info().shared_memory;
   };
   const auto& [blocks_of_16, blocks_of_32, blocks_of_128] = kernels.many;
-  if (columns <= kernels.few.columns && fits(kernels.few))
-    return queue.launch(launch, use(kernels.few), p);
+  const int most_few = blocks == Blocks::kBest  ? kernels.few.columns
+                       : blocks == Blocks::kFew ? kMostFewColumns
+                                                : 0;
+  if (columns <= most_few && fits(kernels.few)) {
+    const auto kernel = use(kernels.few);
+    launch.y = 1;
+    return queue.launch(launch, kernel, p);
+  }
   const auto kernel = use(columns > kMostNarrow && fits(blocks_of_128) ? blocks_of_128
                           : columns > 16 && fits(blocks_of_32)         ? blocks_of_32
                                                                        : blocks_of_16);
   // K is divided where there would be less than one block an SM, each part at least two units.
-  const int blocks = launch.x * launch.y;
-  if (blocks < queue.info().multiprocessors)
-    launch.z = std::max(1, std::min(scratch.most_blocks / blocks, p.units / 2));
+  const int sums = launch.x * launch.y;
+  if (sums < queue.info().multiprocessors)
+    launch.z = std::max(1, std::min(scratch.most_blocks / sums, p.units / 2));
   queue.launch(launch, kernel, p);
 }
 

@@ -51,10 +51,14 @@ struct Destination {
   bool add = false;
 };
 
+/// Which blocks have a product of up to kMostFewColumns rows of X: those of few_columns.cuh, of
+/// many_columns.cuh, or what is thought to be best (FewColumns::kMostColumns).
+enum class Blocks { kBest, kFew, kMany };
+
 /// y[m][n] = sum over k of x[m][k] w[n][k], for M rows of X in any order; tiles: only on devices
 /// for which row_order_for() may say so.
 void multiply(Queue& queue, const DeviceMatrix::State& w, const HalfRows& x, int columns,
-              const Destination& to, const ProductScratch& scratch);
+              const Destination& to, const ProductScratch& scratch, Blocks blocks = Blocks::kBest);
 
 /// Memory for rows of binary16, in either order.
 struct HalfRowsBuffer {

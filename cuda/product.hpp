@@ -9,6 +9,9 @@
 
 namespace kquant::cuda {
 
+/// That few_columns.cuh can have.
+inline constexpr int kMostFewColumns = 8;
+
 struct Product {
   const std::byte* weights;  ///< units, layout.hpp
   const float* row_scale;    ///< of each row of W, to full units

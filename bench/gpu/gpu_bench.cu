@@ -227,14 +227,14 @@ void measure_format(const std::shared_ptr<Queue>& queue, TensorType type, bench:
     const auto x = random_memory(queue, m * shape.cols * sizeof(float));
     auto halves = value_of(HalfRowsBuffer::make(queue, m, shape.cols));
     const Buffer y = value_of(Buffer::allocate(queue, m * shape.rows * sizeof(float), "results"));
-    const auto measure = [&](const char* kind, RowOrder order) {
+    const auto measure = [&](const char* kind, RowOrder order, Blocks blocks = Blocks::kBest) {
       halves.rows.order = order;
       queue->launch(rows_launch(static_cast<int>(m), halves.rows.cols), convert_rows<>,
                     Convert{x.as<float>(), halves.rows});
       const double seconds = seconds_of_launches(queue, [&] {
         for (const auto& w : copies)
           multiply(*queue, *w, halves.rows, static_cast<int>(m),
-                   {.y = y.as<float>(), .stride = shape.rows}, scratch);
+                   {.y = y.as<float>(), .stride = shape.rows}, scratch, blocks);
       });
       print(kind, name, m, shape.rows, shape.cols, seconds / n, weight_bytes,
             static_cast<double>(m) * weights);
@@ -243,6 +243,11 @@ void measure_format(const std::shared_ptr<Queue>& queue, TensorType type, bench:
     measure("matmul", order);
     // Where wgmma is used, mma.sync on the same card, too.
     if (order == RowOrder::kTiles) measure("matmul, mma.sync", RowOrder::kRows);
+    // Where there is a choice, what was not chosen.
+    if (m <= kMostFewColumns) {
+      const bool few = static_cast<int>(m) <= format_kernels_of(type).few.columns;
+      measure("matmul, other blocks", order, few ? Blocks::kMany : Blocks::kFew);
+    }
   }
 }
 

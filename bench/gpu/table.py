@@ -125,6 +125,9 @@ def shape_section(data, rows, cols):
     if of_kind(data, "matmul, mma.sync"):
         out += ["Where those used `wgmma`, the kernel of `mma.sync` on the same card:\n",
                 products(data, rows, cols, "matmul, mma.sync")]
+    if of_kind(data, "matmul, other blocks"):
+        out += ["Up to 8 rows of X, had the choice between blocks of 32 and of 128 rows of W been the other one:\n",
+                products(data, rows, cols, "matmul, other blocks")]
     return out + ["Time, and the share of the copy bandwidth:\n", dequantizing(data, rows, cols)]
 
 

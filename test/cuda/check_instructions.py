@@ -63,8 +63,8 @@ def count(folder: Path, cuobjdump: str) -> dict[tuple[str, str], list[float]]:
 
 
 def markdown(found: dict[tuple[str, str], list[float]]) -> str:
-    shapes = ["few_columns, 1", "few_columns, 2", "many_columns, 32", "many_columns, 128", "warpgroup_columns"]
-    titles = ["1 … 8 rows of X", "… 16", "… 32", "… 128", "more, by wgmma"]
+    shapes = ["few_columns", "many_columns, 16", "many_columns, 32", "many_columns, 128", "warpgroup_columns"]
+    titles = ["few rows of X", "… 16", "… 32", "… 128", "more, by wgmma"]
     lines = ["| sm_90a | " + " | ".join(titles) + " |", "|---|" + "--:|" * len(titles)]
     for name, size in BYTES.items():
         cells = []
