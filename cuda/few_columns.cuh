@@ -15,8 +15,8 @@
 //                 share of 4.3 TB/s are 16 bytes (at 1.98 GHz) to 19 (at 1.7), so it may spend 7 to
 //                 8 a byte: memory is the limit, with the least room for Q2_K and Q3_K
 //     X           each warp reads it from L2, or from L1 where the other block of the SM has just
-//                 done so: 0.5 KB a column and unit, beside two units of weights. Where that is
-//                 more than half of them, L2 would be the limit: kMostColumns
+//                 done so: 0.5 KB a column and unit, beside two units of weights (4.6 KB of Q4_K).
+//                 Where L2 would be the limit many_columns.cuh is better: blocks_for(), matrix.cu
 
 #include "cuda/product.hpp"
 #include "cuda/unit_copies.hpp"
@@ -36,10 +36,6 @@ struct FewColumns {
   static constexpr int kFit = kRoom / (kWarps * kStage);
   static constexpr int kStages = kFit < 2 ? 2 : kFit > 4 ? 4 : kFit;
   static constexpr int kColumns = kMostFewColumns;
-  /// From there on the blocks of many_columns.cuh are better: X of so many columns is half as many
-  /// bytes as the weights it meets. That L2 gives half as much again as memory is on paper.
-  static constexpr int kMostColumns =
-      kStage / 2 / (kUnitCols * 2) < kColumns ? kStage / 2 / (kUnitCols * 2) : kColumns;
   static constexpr int kReduction = kWarps * kRows * kColumns * 4;
   static constexpr int kRing = kStages * kStage;
   static constexpr std::size_t kShared = kWarps * kRing;

@@ -38,7 +38,7 @@ QuantizeShape quantize_shape_of() {
 template <class F>
 const FormatKernels& format_kernels() {
   static const FormatKernels table{
-      .few = shape_of<FewColumns<F>>(FewColumns<F>::kMostColumns, few_columns<F>),
+      .few = shape_of<FewColumns<F>>(kMostFewColumns, few_columns<F>),
       .many = {shape_of<ManyColumns<F, 16>>(16, many_columns<F, 16>),
                shape_of<ManyColumns<F, 32>>(32, many_columns<F, 32>),
                shape_of<ManyColumns<F, 128>>(128, many_columns<F, 128>)},

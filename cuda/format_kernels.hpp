@@ -14,7 +14,7 @@ struct FormatKernels {
     std::size_t shared = 0;
     void (*kernel)(Product) = nullptr;
   };
-  Shape few;                                 ///< `columns` are all that it serves
+  Shape few;
   Shape many[3];                             ///< 16, 32 and 128 columns a block
   Shape warpgroup;                           ///< of X in tiles; its kernel may not be there
   void (*dequantize[3])(Table, void*) = {};  ///< by Numbers

@@ -21,9 +21,9 @@
 namespace kquant::cuda {
 
 #if !defined(__CUDACC__) || defined(KQUANT_SM90A)
-inline constexpr bool kBuiltForWarpgroups = true;
+constexpr bool kBuiltForWarpgroups = true;
 #else
-inline constexpr bool kBuiltForWarpgroups = false;
+constexpr bool kBuiltForWarpgroups = false;
 #endif
 
 struct alignas(8) Barrier {

@@ -18,6 +18,20 @@ int divided_up(std::size_t n, int unit) {
 /// Rows of X up to which blocks of 32 waste less than those of 128.
 constexpr int kMostNarrow = 64;
 
+/// What L2 gives while memory gives a byte, and what it would give while the sums of blocks that
+/// share K are added up. On paper; gpu_bench measures what is not chosen, too.
+constexpr double kL2OverMemory = 1.5, kBytesOfSums = 12e6;
+
+/// Blocks that share K: where there would be less than one block an SM, two an SM or less, each
+/// with two units at least.
+int parts_of(const FormatKernels::Shape& shape, const DeviceInfo& device, std::size_t rows,
+             std::size_t units, int columns) {
+  const int blocks =
+      divided_up(rows, shape.rows) * divided_up(static_cast<std::size_t>(columns), shape.columns);
+  if (blocks >= device.multiprocessors) return 1;
+  return std::max(1, std::min(2 * device.multiprocessors / blocks, static_cast<int>(units) / 2));
+}
+
 template <class... Fs>
 const FormatKernels& kernels_among(TensorType type, FormatList<Fs...>) {
   const FormatKernels* found = nullptr;
@@ -99,8 +113,7 @@ Result<ProductScratch> ProductScratch::make(const std::shared_ptr<Queue>& queue)
   // Two blocks an SM, and of warpgroups one that leaves two of twice as many sums.
   const std::size_t block_sums = std::size_t{128} * 128 * (runs_hopper_code(queue->info()) ? 2 : 1);
   ProductScratch out;
-  out.most_blocks = 2 * queue->info().multiprocessors;
-  const auto n = static_cast<std::size_t>(out.most_blocks);
+  const auto n = static_cast<std::size_t>(2 * queue->info().multiprocessors);
   auto partial = Buffer::allocate(queue, n * block_sums * sizeof(float), "sums of products");
   if (!partial) return fail(partial.error());
   auto tickets = Buffer::allocate(queue, n * sizeof(unsigned), "sums of products");
@@ -113,6 +126,20 @@ Result<ProductScratch> ProductScratch::make(const std::shared_ptr<Queue>& queue)
 
 RowOrder row_order_for(const DeviceInfo& device, int rows) {
   return runs_hopper_code(device) && rows > kMostNarrow ? RowOrder::kTiles : RowOrder::kRows;
+}
+
+Blocks blocks_for(const DeviceInfo& device, TensorType type, std::size_t rows, std::size_t cols,
+                  int columns) {
+  const FormatKernels& kernels = format_kernels_of(device_type(type));
+  const auto weights = static_cast<double>(packed_bytes(type, rows, cols));
+  const auto x = static_cast<double>(units_of(cols) * kUnitCols * 2) * columns;
+  const auto cost = [&](const FormatKernels::Shape& shape) {
+    return std::max(kL2OverMemory * weights, weights + x * divided_up(rows, shape.rows));
+  };
+  const FormatKernels::Shape& many = kernels.many[0];
+  const bool added_up = parts_of(many, device, rows, units_of(cols), columns) > 1;
+  return cost(kernels.few) <= cost(many) + (added_up ? kBytesOfSums : 0) ? Blocks::kFew
+                                                                         : Blocks::kMany;
 }
 
 void multiply(Queue& queue, const DeviceMatrix::State& w, const HalfRows& x, int columns,
@@ -151,23 +178,15 @@ void multiply(Queue& queue, const DeviceMatrix::State& w, const HalfRows& x, int
   const auto fits = [&](const FormatKernels::Shape& shape) {
     return shape.shared <= queue.info().shared_memory;
   };
+  if (blocks == Blocks::kBest) blocks = blocks_for(queue.info(), w.type, w.rows, w.cols, columns);
+  if (columns <= kMostFewColumns && blocks == Blocks::kFew && fits(kernels.few))
+    return queue.launch(launch, use(kernels.few), p);
   const auto& [blocks_of_16, blocks_of_32, blocks_of_128] = kernels.many;
-  const int most_few = blocks == Blocks::kBest  ? kernels.few.columns
-                       : blocks == Blocks::kFew ? kMostFewColumns
-                                                : 0;
-  if (columns <= most_few && fits(kernels.few)) {
-    const auto kernel = use(kernels.few);
-    launch.y = 1;
-    return queue.launch(launch, kernel, p);
-  }
-  const auto kernel = use(columns > kMostNarrow && fits(blocks_of_128) ? blocks_of_128
-                          : columns > 16 && fits(blocks_of_32)         ? blocks_of_32
-                                                                       : blocks_of_16);
-  // K is divided where there would be less than one block an SM, each part at least two units.
-  const int sums = launch.x * launch.y;
-  if (sums < queue.info().multiprocessors)
-    launch.z = std::max(1, std::min(scratch.most_blocks / sums, p.units / 2));
-  queue.launch(launch, kernel, p);
+  const FormatKernels::Shape& shape = columns > kMostNarrow && fits(blocks_of_128) ? blocks_of_128
+                                      : columns > 16 && fits(blocks_of_32)         ? blocks_of_32
+                                                                                   : blocks_of_16;
+  launch.z = parts_of(shape, queue.info(), w.rows, w.units, columns);
+  queue.launch(launch, use(shape), p);
 }
 
 Result<HalfRowsBuffer> HalfRowsBuffer::make(const std::shared_ptr<Queue>& queue, std::size_t rows,
@@ -224,7 +243,7 @@ Result<void> matmul(const DeviceMatrix& w, Span2d<const float> x, Span2d<float> 
 }
 
 Result<void> matmul_in_order(RowOrder order, const DeviceMatrix& w, Span2d<const float> x,
-                             Span2d<float> y) {
+                             Span2d<float> y, Blocks blocks) {
   const auto shape = [](std::size_t rows, std::size_t cols) {
     return std::to_string(rows) + " x " + std::to_string(cols);
   };
@@ -250,7 +269,7 @@ Result<void> matmul_in_order(RowOrder order, const DeviceMatrix& w, Span2d<const
   queue->launch(rows_launch(static_cast<int>(x.rows), halves->rows.cols), convert_rows<>,
                 Convert{from->as<float>(), halves->rows});
   multiply(*queue, w.state(), halves->rows, static_cast<int>(x.rows),
-           {.y = to->as<float>(), .stride = y.cols}, *scratch);
+           {.y = to->as<float>(), .stride = y.cols}, *scratch, blocks);
   for (std::size_t row = 0; row < y.rows; ++row)
     queue->copy_to_host(y.row(row).data(), to->as<float>() + row * y.cols, y.cols * sizeof(float));
   return queue->finish();

@@ -39,7 +39,6 @@ Result<std::unique_ptr<DeviceMatrix::State>> upload(const std::shared_ptr<Queue>
 class ProductScratch {
  public:
   static Result<ProductScratch> make(const std::shared_ptr<Queue>& queue);
-  int most_blocks = 0;
   Buffer partial, tickets;
 };
 
@@ -50,10 +49,6 @@ struct Destination {
   const float* bias = nullptr;
   bool add = false;
 };
-
-/// Which blocks have a product of up to kMostFewColumns rows of X: those of few_columns.cuh, of
-/// many_columns.cuh, or what is thought to be best (FewColumns::kMostColumns).
-enum class Blocks { kBest, kFew, kMany };
 
 /// y[m][n] = sum over k of x[m][k] w[n][k], for M rows of X in any order; tiles: only on devices
 /// for which row_order_for() may say so.

@@ -10,16 +10,13 @@
 #include <type_traits>
 #include <utility>
 
-#include "cuda/hopper.hpp"
 #include "cuda/vocabulary.hpp"
 #include "kquant/cuda.hpp"
 
 namespace kquant::cuda {
 
-/// Whether a device runs kernels as they are compiled for sm_90a, if the build has them.
-constexpr bool runs_hopper_code(const DeviceInfo& device) {
-  return kBuiltForWarpgroups && device.compute_major == 9 && device.compute_minor == 0;
-}
+/// Whether kernels run on a device as they are compiled for sm_90a.
+bool runs_hopper_code(const DeviceInfo& device);
 
 /// A sequence of launches and copies on the device, to be run again and again.
 class Recording {

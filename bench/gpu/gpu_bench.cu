@@ -245,8 +245,9 @@ void measure_format(const std::shared_ptr<Queue>& queue, TensorType type, bench:
     if (order == RowOrder::kTiles) measure("matmul, mma.sync", RowOrder::kRows);
     // Where there is a choice, what was not chosen.
     if (m <= kMostFewColumns) {
-      const bool few = static_cast<int>(m) <= format_kernels_of(type).few.columns;
-      measure("matmul, other blocks", order, few ? Blocks::kMany : Blocks::kFew);
+      const Blocks chosen =
+          blocks_for(queue->info(), type, shape.rows, shape.cols, static_cast<int>(m));
+      measure("matmul, other blocks", order, chosen == Blocks::kFew ? Blocks::kMany : Blocks::kFew);
     }
   }
 }

@@ -249,6 +249,10 @@ class EmulatedCommunicator : public Communicator {
 
 }  // namespace
 
+bool runs_hopper_code(const DeviceInfo& device) {
+  return device.compute_major == 9 && device.compute_minor == 0;
+}
+
 std::shared_ptr<Queue> emulated_queue(std::size_t memory, int ordinal, int compute_major,
                                       int compute_minor) {
   return std::make_shared<EmulatedQueue>(memory, ordinal, compute_major, compute_minor);

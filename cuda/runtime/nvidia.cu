@@ -1,6 +1,7 @@
 // The runtime on a GPU.
 #include <string>
 
+#include "cuda/hopper.hpp"
 #include "cuda/runtime/nvidia.hpp"
 #include "cuda/runtime/requirements.hpp"
 
@@ -182,6 +183,10 @@ class NvidiaQueue : public Queue {
 
 cudaStream_t stream_of(const Queue& queue) {
   return static_cast<const NvidiaQueue&>(queue).stream();
+}
+
+bool runs_hopper_code(const DeviceInfo& device) {
+  return kBuiltForWarpgroups && device.compute_major == 9 && device.compute_minor == 0;
 }
 
 Result<std::vector<DeviceInfo>> devices() {

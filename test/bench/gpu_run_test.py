@@ -41,7 +41,7 @@ def kernels():
                 time = 100.0 if m < 16 else 125.0 if m == 16 and worst else 110.0 if m == 16 else 160.0
                 add("matmul", type, m, shape, time if m < 2048 else 2000.0 if worst else 1250.0, gb)
             add("matmul, mma.sync", type, 2048, shape, 3000.0)
-            add("matmul, other blocks", type, 8, shape, 130.0)
+            add("matmul, other blocks", type, 2, shape, 130.0)
     add("attention", "Q8_0", 1, (16, 4096), 20.0, 2000.0)
     for type in TYPES:
         add("quantize", type, 0, (4096, 4096), 1000.0)

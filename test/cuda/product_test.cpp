@@ -38,7 +38,8 @@ double error_of(const MatrixView& w, Span2d<const float> x, Span2d<const float> 
 
 template <class F>
 void check_product(const cuda::Device& device, std::size_t m, std::size_t rows, std::size_t cols,
-                   cuda::RowOrder order = cuda::RowOrder::kRows) {
+                   cuda::RowOrder order = cuda::RowOrder::kRows,
+                   cuda::Blocks blocks = cuda::Blocks::kBest) {
   INFO(std::string(F::name) << " " << m << " x " << rows << " x " << cols);
   const auto bytes = test::random_weights<F>(rows, cols, 11);
   const MatrixView w{F::type, rows, cols, bytes.data()};
@@ -48,7 +49,7 @@ void check_product(const cuda::Device& device, std::size_t m, std::size_t rows, 
   for (std::size_t i = 0; i < cols; i += 37) x[i] *= 1e5f;  // beyond binary16
   std::vector<float> y(m * rows, kPoison);
   const Span2d<const float> x_of(x.data(), m, cols);
-  REQUIRE(cuda::matmul_in_order(order, *matrix, x_of, {y.data(), m, rows}));
+  REQUIRE(cuda::matmul_in_order(order, *matrix, x_of, {y.data(), m, rows}, blocks));
   const double error = error_of(w, x_of, {y.data(), m, rows});
   REQUIRE(error < 1.5e-3);
 }
@@ -113,6 +114,22 @@ TEST_CASE("which rows of X are put in tiles") {
     REQUIRE(order(major, minor, 512) == RowOrder::kRows);
 }
 
+TEST_CASE("which blocks few rows of X get") {
+  using cuda::Blocks;
+  cuda::DeviceInfo device;
+  device.multiprocessors = 132;
+  const auto blocks = [&](TensorType type, std::size_t rows, std::size_t cols, int columns) {
+    return cuda::blocks_for(device, type, rows, cols, columns);
+  };
+  for (const TensorType type : {TensorType::Q2_K, TensorType::Q8_0, TensorType::F16})
+    REQUIRE(blocks(type, 57344, 8192, 1) == Blocks::kFew);  // X is nothing beside W
+  REQUIRE(blocks(TensorType::Q4_K, 28672, 4096, 4) == Blocks::kFew);
+  REQUIRE(blocks(TensorType::Q4_K, 28672, 4096, 8) == Blocks::kMany);  // as much of X as of W
+  REQUIRE(blocks(TensorType::Q4_K, 4096, 4096, 8) == Blocks::kFew);    // sums would cost more
+  REQUIRE(blocks(TensorType::Q8_0, 28672, 4096, 8) == Blocks::kFew);
+  REQUIRE(blocks(TensorType::F32, 28672, 4096, 8) == Blocks::kFew);  // as F16
+}
+
 TEST_CASE("products of odd shapes, in every order", "[small]") {
   const auto device = test::device();
   if (!device) return;
@@ -123,6 +140,9 @@ TEST_CASE("products of odd shapes, in every order", "[small]") {
     check_product<Q6_K>(*device, 20, 129, 2048);  // K is divided among blocks
     check_product<Q3_K>(*device, 65, 257, 1024);
     check_product<Q8_0>(*device, 2, 64, 32);
+    for (const std::size_t m : {1u, 8u})
+      for (const auto blocks : {cuda::Blocks::kFew, cuda::Blocks::kMany})
+        check_product<Q2_K>(*device, m, 50, 2560, cuda::RowOrder::kRows, blocks);
   });
 }
 
