@@ -174,13 +174,14 @@ void multiply(Queue& queue, const DeviceMatrix::State& w, const HalfRows& x, int
     return queue.launch(launch, kernel, p);
   }
   // Compute capability 8.6 and some others have 99 KB a block: many[0] fits, and serves in place of
-  // what does not. Blocks of 128 columns waste too much where there are up to 64.
+  // what does not.
   const auto fits = [&](const FormatKernels::Shape& shape) {
     return shape.shared <= queue.info().shared_memory;
   };
-  if (blocks == Blocks::kBest) blocks = blocks_for(queue.info(), w.type, w.rows, w.cols, columns);
-  if (columns <= kMostFewColumns && blocks == Blocks::kFew && fits(kernels.few))
-    return queue.launch(launch, use(kernels.few), p);
+  if (columns <= kMostFewColumns && fits(kernels.few)) {
+    if (blocks == Blocks::kBest) blocks = blocks_for(queue.info(), w.type, w.rows, w.cols, columns);
+    if (blocks == Blocks::kFew) return queue.launch(launch, use(kernels.few), p);
+  }
   const auto& [blocks_of_16, blocks_of_32, blocks_of_128] = kernels.many;
   const FormatKernels::Shape& shape = columns > kMostNarrow && fits(blocks_of_128) ? blocks_of_128
                                       : columns > 16 && fits(blocks_of_32)         ? blocks_of_32
