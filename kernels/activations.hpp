@@ -74,13 +74,12 @@ KQ_INLINE QuantizedColumns quantize_columns(const float* x, const Place& place) 
   };
   float finite[kSuper];
   bool bad[kGroups] = {};
-  if (!measure()) [[unlikely]] {
+  while (!measure()) {  // a second time, once what is not finite is gone
     for (int g = 0; g < kGroups; ++g) {
       for (int i = g * kGroup; i < (g + 1) * kGroup; ++i) bad[g] |= x[i] - x[i] != 0.0f;
       for (int i = g * kGroup; i < (g + 1) * kGroup; ++i) finite[i] = bad[g] ? 0.0f : x[i];
     }
     x = finite;
-    measure();
   }
   Floats scales = largest_of_groups<kGroups>(parts) / Floats::all(127.0f);
   scales = where_greater(Floats::all(FLT_MIN), scales, zero, scales);
@@ -110,10 +109,14 @@ KQ_INLINE QuantizedColumns quantize_columns(const float* x, const Place& place) 
 template <class Isa, int kGroup, std::uint8_t kFlip, class Place>
 KQ_INLINE QuantizedColumns quantize_columns(const float* row, std::size_t at, std::size_t cols,
                                             const Place& place) {
-  if (cols - at >= kSuper) return quantize_columns<Isa, kGroup, kFlip>(row + at, place);
-  float padded[kSuper] = {};
-  __builtin_memcpy(padded, row + at, (cols - at) * sizeof(float));
-  return quantize_columns<Isa, kGroup, kFlip>(padded, place);
+  const float* x = row + at;
+  float padded[kSuper];
+  if (const std::size_t rest = cols - at; rest < kSuper) [[unlikely]] {
+    __builtin_memset(padded, 0, sizeof padded);
+    __builtin_memcpy(padded, x, rest * sizeof(float));
+    x = padded;
+  }
+  return quantize_columns<Isa, kGroup, kFlip>(x, place);
 }
 
 /// Precondition: cols is a multiple of kGroup; out.padded of 256.
