@@ -5,6 +5,7 @@
 #include "cuda/row_order.hpp"
 #include "device.hpp"
 #include "kernels/every_isa.hpp"
+#include "worst.hpp"
 
 using namespace kquant;
 using test::random_floats;
@@ -32,7 +33,8 @@ double error_of(const MatrixView& w, Span2d<const float> x, Span2d<const float> 
     }
   }
   double worst = 0;
-  for (std::size_t m = 0; m < x.rows; ++m) worst = std::max(worst, std::sqrt(error[m] / norm[m]));
+  for (std::size_t m = 0; m < x.rows; ++m)
+    worst = test::worse(worst, std::sqrt(error[m] / norm[m]));
   return worst;
 }
 

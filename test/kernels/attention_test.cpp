@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "every_isa.hpp"
+#include "worst.hpp"
 
 using namespace kquant;
 using namespace kquant::kernels;
@@ -141,7 +142,7 @@ TEST_CASE("attention is what double precision says, the same in every tile, spli
       const double tolerance = kind == KvKind::kF32 ? 1e-5 : kind == KvKind::kF16 ? 3e-3 : 4e-2;
       double worst = 0;
       for (std::size_t i = 0; i < expected.size(); ++i)
-        worst = std::max(worst, std::abs(first[i] - expected[i]));
+        worst = test::worse(worst, std::abs(first[i] - expected[i]));
       CHECK(worst < tolerance);
     }
 }

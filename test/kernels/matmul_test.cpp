@@ -8,6 +8,7 @@
 
 #include "every_isa.hpp"
 #include "kquant/matmul.hpp"
+#include "worst.hpp"
 
 using namespace kquant;
 
@@ -146,8 +147,8 @@ TEST_CASE("products agree with double precision, and all ISAs with each other") 
           }
           for (int layout = 0; layout < 2; ++layout)
             if (!first[layout].empty())
-              worst[layout] =
-                  std::max(worst[layout], std::abs(first[layout][m * shape.n + n] - sum) / scale);
+              worst[layout] = test::worse(worst[layout],
+                                          std::abs(first[layout][m * shape.n + n] - sum) / scale);
         }
       }
       CHECK(worst[0] < 1e-6);

@@ -8,6 +8,7 @@
 #include <map>
 
 #include "test/model/fixture.hpp"
+#include "worst.hpp"
 
 using namespace kquant;
 using namespace kquant::test;
@@ -19,7 +20,7 @@ double largest_error(const std::vector<float>& a, const std::vector<std::vector<
   double largest = 0;
   for (std::size_t i = 0; i < a.size(); ++i) {
     const double expected = b[i / b[0].size()][i % b[0].size()];
-    largest = std::max(largest, std::abs(a[i] - expected) / std::max(1.0, std::abs(expected)));
+    largest = worse(largest, std::abs(a[i] - expected) / std::max(1.0, std::abs(expected)));
   }
   return largest;
 }

@@ -1,0 +1,30 @@
+#!/usr/bin/env python3
+"""Runs the tests of a device on the CPU, by the PTX of one architecture.
+
+Usage: run_on_ptx.py TEST_CUDA_ON_PTX sm_80|sm_90a CUOBJDUMP [TESTS]
+
+TESTS is what Catch takes: [small], "products*". Exit status 77, for skipped, where there is no cuobjdump.
+"""
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+
+def main() -> int:
+    program, architecture, cuobjdump, *tests = sys.argv[1:]
+    if not Path(cuobjdump).exists():
+        print(f"SKIPPED: no cuobjdump ({cuobjdump})")
+        return 77
+    with tempfile.NamedTemporaryFile(mode="w", suffix=".ptx") as file:
+        done = subprocess.run([cuobjdump, "-ptx", "-arch", architecture, program], capture_output=True, text=True, check=True)
+        if ".entry" not in done.stdout:
+            print(f"{program}: no PTX of {architecture}\n{done.stderr}")
+            return 1
+        file.write(done.stdout)
+        file.flush()
+        return subprocess.run([program, *tests, "--durations", "yes"], env=os.environ | {"KQUANT_PTX": file.name}).returncode
+
+
+sys.exit(main())
