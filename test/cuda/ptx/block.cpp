@@ -92,6 +92,8 @@ void Block::run(Dim where, u64 seed) {
       const bool left = std::any_of(warp.copy_groups.begin(), warp.copy_groups.end(),
                                     [](const auto& group) { return !group.empty(); });
       if (left || !warp.copies.empty()) throw Fault("it ends before its copies do");
+      if (!warp.product_groups.empty() || !warp.products.empty())
+        throw Fault("it ends before its products do");
       warp.copy_groups.clear();
     }
   } catch (const Fault& fault) {

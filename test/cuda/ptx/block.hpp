@@ -54,8 +54,14 @@ struct Warp {
   Moments knows;
   std::vector<Copy> copies;  ///< since the last commit
   std::vector<std::vector<Copy>> copy_groups;
-  std::vector<Range> product_reads;  ///< by wgmma since the last commit
-  std::vector<std::vector<Range>> product_groups;
+  /// What a wgmma may still be reading: shared memory and registers, with what these have.
+  struct Product {
+    std::vector<Range> reads;
+    std::array<Register, 4> registers;
+    std::array<std::array<u32, kLanes>, 4> values;
+  };
+  std::vector<Product> products;  ///< since the last commit
+  std::vector<std::vector<Product>> product_groups;
 
   template <class T>
   T get(Register r, u32 lane) const {

@@ -113,6 +113,11 @@ void wgmma(Block& b, Warp& w, const Instruction& i, u32 active) {
   const u32 begin = static_cast<u32>(descriptor & 0x3fff) << 4,
             stride = static_cast<u32>(descriptor >> 32 & 0x3fff) << 4;
   const A a = read_a(w, o + 64);
+  Warp::Product product;
+  for (u32 n = 0; n < 4; ++n) {
+    product.registers[n] = o[64 + n];
+    for (u32 l = 0; l < kLanes; ++l) product.values[n][l] = w.get<u32>(o[64 + n], l);
+  }
   for (u32 group = 0; group < 16; ++group) {
     B part;
     for (u32 row = 0; row < 8; ++row)
@@ -121,20 +126,27 @@ void wgmma(Block& b, Warp& w, const Instruction& i, u32 active) {
         at ^= (at >> 7 & 7) << 4;
         u16 halves[8];
         std::memcpy(halves, b.shared.read(at, 16, 16, w.number, w.knows), 16);
-        w.product_reads.push_back({at, 16});
+        product.reads.push_back({at, 16});
         for (u32 n = 0; n < 8; ++n) part.at[k + n][row] = half_to_float(halves[n]);
       }
     multiply(w, o + std::size_t{4} * group, o + std::size_t{4} * group, a, part);
   }
+  w.products.push_back(std::move(product));
 }
 void commit_products(Block&, Warp& w, const Instruction&, u32) {
-  w.product_groups.push_back(std::exchange(w.product_reads, {}));
+  w.product_groups.push_back(std::exchange(w.products, {}));
 }
 /// Until here products may have read what they were given.
 void wait_for_products(Block& b, Warp& w, const Instruction& i, u32) {
   while (w.product_groups.size() > static_cast<std::size_t>(i.offset)) {
-    for (const auto& [at, bytes] : w.product_groups.front())
-      b.shared.note_read(at, bytes, w.number, w.knows);
+    for (const Warp::Product& product : w.product_groups.front()) {
+      for (const auto& [at, bytes] : product.reads)
+        b.shared.note_read(at, bytes, w.number, w.knows);
+      for (u32 n = 0; n < 4; ++n)
+        for (u32 l = 0; l < kLanes; ++l)
+          if (w.get<u32>(product.registers[n], l) != product.values[n][l])
+            throw Fault("a register that a product may still be reading has changed");
+    }
     w.product_groups.erase(w.product_groups.begin());
   }
 }

@@ -113,6 +113,25 @@ TEST_CASE("a bulk copy is waited for by the phase of its mbarrier") {
   CHECK_THAT(fault("mbarrier.arrive.shared::cta.b64 _, [%r90];\n", 32), says("no mbarrier"));
 }
 
+/// A product of a warp, all of whose B is the same 8 rows.
+std::string product(const std::string& after) {
+  std::string sums;
+  for (int i = 0; i < 64; ++i) sums += (i > 0 ? ", %c" : "%c") + std::to_string(i);
+  return ".reg .f32 %c<64>;\n.reg .b32 %a<4>;\nmov.u32 %a0, 0;\nmov.u32 %a1, 0;\nmov.u32 %a2, 0;\n"
+         "mov.u32 %a3, 0;\nmov.u64 %rd3, 0x4000000000000000;\nsetp.ne.b32 %p1, 1, 0;\n"
+         "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {" +
+         sums +
+         "}, {%a0, %a1, %a2, %a3}, %rd3, %p1, 1, 1, 0;\n"
+         "wgmma.commit_group.sync.aligned;\n" +
+         after;
+}
+TEST_CASE("registers of a product do not change before it has been waited for") {
+  const std::string wait = "wgmma.wait_group.sync.aligned 0;\n", change = "mov.u32 %a2, 1;\n";
+  CHECK(fault(product(wait + change), 32).empty());
+  CHECK_THAT(fault(product(change + wait), 32), says("a product may still be reading"));
+  CHECK_THAT(fault(product(""), 32), says("ends before its products do"));
+}
+
 TEST_CASE("lanes that branch apart meet again") {
   const std::string branches =
       "mov.u32 %r1, 0;\nand.b32 %r2, %t, 3;\nloop:\nadd.s32 %r1, %r1, 10;\nsetp.ge.u32 %p1, %r1, "
