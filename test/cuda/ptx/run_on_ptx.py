@@ -3,7 +3,7 @@
 
 Usage: run_on_ptx.py TEST_CUDA_ON_PTX sm_80|sm_90a CUOBJDUMP [TESTS]
 
-TESTS is what Catch takes: [small], "products*". Exit status 77, for skipped, where there is no cuobjdump.
+TESTS is what Catch takes: "products*", [small]; all without. Exit status 77, for skipped, where there is no cuobjdump.
 """
 import os
 import subprocess
