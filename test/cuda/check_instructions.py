@@ -18,7 +18,7 @@ import re
 import sys
 from pathlib import Path
 
-from kernel_table import Instruction, compare, compiled, update
+from kernel_table import Instruction, compare, compiled, is_there, update
 
 UNITS = {
     "alu": "LOP3 SHF IADD3 PRMT LEA ISETP SEL IMNMX VIADD VIMNMX IABS MOV PLOP3 FSETP FSEL FMNMX".split(),
@@ -78,8 +78,7 @@ def markdown(found: dict[tuple[str, str], list[float]]) -> str:
 
 def main() -> int:
     table, folder, cuobjdump = [a for a in sys.argv[1:] if not a.startswith("--")]
-    if not Path(cuobjdump).exists():
-        print(f"SKIPPED: no cuobjdump ({cuobjdump})")
+    if not is_there(cuobjdump):
         return 0
     found = count(Path(folder), cuobjdump)
     if not found:

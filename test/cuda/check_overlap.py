@@ -10,7 +10,7 @@ memory, but for the asynchronous copies by which a product asks for its first we
 import sys
 from pathlib import Path
 
-from kernel_table import compiled
+from kernel_table import compiled, is_there
 
 ACCESSES = {"LD", "LDG", "ST", "STG", "RED", "REDG", "ATOM", "ATOMG", "LDGSTS", "UBLKCP", "UBLKPF", "CCTL"}
 
@@ -25,8 +25,7 @@ def problem_of(name: str, code: list[str]) -> str | None:
 
 def main() -> int:
     folder, cuobjdump = sys.argv[1:]
-    if not Path(cuobjdump).exists():
-        print(f"SKIPPED: no cuobjdump ({cuobjdump})")
+    if not is_there(cuobjdump):
         return 0
     kernels = {name: [i.name for i in code]
                for (name, _), code in compiled(Path(folder), "*.cu.o", cuobjdump, "-arch", "sm_90a")}

@@ -26,6 +26,14 @@ def demangled(names: list[str]) -> list[str]:
     return short
 
 
+def is_there(cuobjdump: str) -> bool:
+    """Says, where it is not, that what needs it is skipped."""
+    if Path(cuobjdump).exists():
+        return True
+    print(f"SKIPPED: no cuobjdump ({cuobjdump})")
+    return False
+
+
 def compiled(folder: Path, files: str, cuobjdump: str, *options: str) -> Iterator[tuple[Kernel, list[Instruction]]]:
     """The machine code of all kernels in the object files of a folder."""
     for path in sorted(folder.rglob(files)):

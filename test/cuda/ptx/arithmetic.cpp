@@ -43,26 +43,11 @@ void apply_halves(Block&, Warp& w, const Instruction& i, u32 active) {
 
 template <class F>
 Execute of_integers(Type type) {
-  switch (type) {
-    case Type::kU16:
-      return apply<F, u16>;
-    case Type::kS16:
-      return apply<F, i16>;
-    case Type::kU32:
-      return apply<F, u32>;
-    case Type::kS32:
-      return apply<F, i32>;
-    case Type::kU64:
-      return apply<F, u64>;
-    case Type::kS64:
-      return apply<F, i64>;
-    default:
-      return nullptr;
-  }
+  return for_integer(type, []<class T>() -> Execute { return apply<F, T>; });
 }
 template <class F>
 Execute of_numbers(Type type) {
-  return type == Type::kF32 ? apply<F, float> : of_integers<F>(type);
+  return for_number(type, []<class T>() -> Execute { return apply<F, T>; });
 }
 template <class F>
 Execute of_bits(Type type) {
@@ -213,39 +198,22 @@ struct Permute {
   }
 };
 
+template <class T, bool kLeft>
+void shift(Block&, Warp& w, const Instruction& i, u32 active) {
+  lanes(active, [&](u32 l) {
+    const T a = w.get<T>(i.operands[1], l);
+    const u32 most = 8 * sizeof(T) - 1, n = w.get<u32>(i.operands[2], l);
+    if constexpr (kLeft)
+      w.set<T>(i.operands[0], l, n > most ? T{0} : static_cast<T>(u64(a) << n));
+    else
+      w.set<T>(i.operands[0], l,
+               n > most ? static_cast<T>(a < T{0} ? -1 : 0) : static_cast<T>(a >> n));
+  });
+}
 template <bool kLeft>
-struct Shift {
-  template <class T>
-  static void run(Block&, Warp& w, const Instruction& i, u32 active) {
-    lanes(active, [&](u32 l) {
-      const T a = w.get<T>(i.operands[1], l);
-      const u32 most = 8 * sizeof(T) - 1, n = w.get<u32>(i.operands[2], l);
-      if constexpr (kLeft)
-        w.set<T>(i.operands[0], l, n > most ? T{0} : static_cast<T>(u64(a) << n));
-      else
-        w.set<T>(i.operands[0], l,
-                 n > most ? static_cast<T>(a < T{0} ? -1 : 0) : static_cast<T>(a >> n));
-    });
-  }
-  static Execute of(Type type) {
-    switch (type) {
-      case Type::kU16:
-        return run<u16>;
-      case Type::kS16:
-        return run<i16>;
-      case Type::kU32:
-        return run<u32>;
-      case Type::kS32:
-        return run<i32>;
-      case Type::kU64:
-        return run<u64>;
-      case Type::kS64:
-        return run<i64>;
-      default:
-        return nullptr;
-    }
-  }
-};
+Execute shift_of(Type type) {
+  return for_integer(type, []<class T>() -> Execute { return shift<T, kLeft>; });
+}
 
 template <class From, class To>
 void multiply_wide(Block&, Warp& w, const Instruction& i, u32 active) {
@@ -329,7 +297,8 @@ Execute of_halves_or_numbers(Type type) {
   return type == Type::kF16x2 ? apply_halves<OfHalves> : of_numbers<OfNumbers>(type);
 }
 
-Execute execute_of(const Statement& s, Type type) {
+Execute execute_of(const Statement& s) {
+  const Type type = s.type();
   using OfType = Execute (*)(Type);
   static const std::map<std::string_view, OfType> by_type{
       {"add", of_halves_or_numbers<HalfAdd, Add>},
@@ -344,8 +313,8 @@ Execute execute_of(const Statement& s, Type type) {
       {"and", of_bits<And>},
       {"or", of_bits<Or>},
       {"xor", of_bits<Xor>},
-      {"shl", Shift<true>::of},
-      {"shr", Shift<false>::of},
+      {"shl", shift_of<true>},
+      {"shr", shift_of<false>},
       {"ex2", of_floats<PowerOf2>},
       {"rcp", of_floats<Reciprocal>},
       {"sqrt", of_floats<SquareRoot>}};
@@ -373,13 +342,13 @@ Execute execute_of(const Statement& s, Type type) {
 }  // namespace
 
 bool decode_arithmetic(const Statement& s, Names& names, Instruction& to) {
-  to.execute = execute_of(s, to.type);
+  to.execute = execute_of(s);
   if (to.execute == nullptr) return false;
   const bool is_shift = s.opcode() == "shl" || s.opcode() == "shr";
   for (const auto& group : s.operands)
     for (const std::string& name : group) {
       const bool is_number_of_bits = is_shift && to.operands.size() == 2;
-      to.operands.push_back(names.operand(name, is_wide(to.type) && !is_number_of_bits));
+      to.operands.push_back(names.operand(name, is_wide(s.type()) && !is_number_of_bits));
     }
   return true;
 }

@@ -68,7 +68,7 @@ void Block::begin(Warp& warp, const Moments& knows) {
   // What the last block has left is no value of this one.
   std::fill(warp.narrow.begin(), warp.narrow.end(), 0x7fbadbadu);
   std::fill(warp.wide.begin(), warp.wide.end(), 0x7fbadbadbadbad00u);
-  std::fill(warp.local.begin(), warp.local.end(), u8{0xff});
+  std::fill(warp.local.begin(), warp.local.end(), kPoison);
   for (u32 lane = 0; lane < kLanes; ++lane) {
     for (const auto& [to, value] : kernel.constants) warp.set(to, lane, value);
     for (const auto& [to, name] : kernel.specials) warp.set(to, lane, special(name, first + lane));
@@ -107,7 +107,7 @@ void Block::run_warps() {
   constexpr u64 kMostSteps = 2000;
   const auto ended = [](const Warp& w) { return w.groups.empty(); };
   while (!std::all_of(warps.begin(), warps.end(), ended)) {
-    progress = false;
+    progress_ = false;
     const std::size_t first = random_() % warps.size();
     for (std::size_t i = 0; i < warps.size(); ++i) {
       Warp& warp = warps[(first + i) % warps.size()];
@@ -115,8 +115,8 @@ void Block::run_warps() {
         run_warp(warp, static_cast<int>(1 + random_() % kMostSteps));
       if (!bulk_copies.empty() && random_() % 4 == 0) finish_a_copy();
     }
-    if (!progress && bulk_copies.empty()) stuck();
-    if (!progress) finish_a_copy();
+    if (!progress_ && bulk_copies.empty()) stuck();
+    if (!progress_) finish_a_copy();
   }
 }
 
@@ -135,7 +135,7 @@ void Block::run_warp(Warp& warp, int steps) {
     run_group(warp, chosen,
               is_last ? static_cast<int>(kernel.code.size()) : warp.groups[chosen + 1].next, steps);
   }
-  progress = progress || steps == 0 || warp.groups.empty();
+  progress_ = progress_ || steps == 0 || warp.groups.empty();
 }
 
 /// Until it meets the next group, branches apart, or has to wait.
@@ -189,7 +189,7 @@ void Block::arrive(Warp& warp, u32 name, u32 count) {
   barrier.threads = count;
   barrier.warps.push_back(warp.number);
   warp.at_barrier = true;
-  progress = true;
+  progress_ = true;
   if (barrier.warps.size() * kLanes < count) return;
   Moments knows = warp.knows;
   for (const u32 w : barrier.warps) learn(knows, warps[w].knows);
@@ -213,7 +213,7 @@ void Block::end_phases(PhaseBarrier& barrier) {
     ++barrier.phase;
     barrier.missing = barrier.arrivals;
     barrier.of_ended = barrier.of_arrivals;
-    progress = true;
+    progress_ = true;
   }
 }
 
@@ -225,7 +225,7 @@ void Block::finish_a_copy() {
   learn(barrier.of_arrivals, at->knows);
   bulk_copies.erase(at);
   end_phases(barrier);
-  progress = true;
+  progress_ = true;
 }
 
 void Block::stuck() const {

@@ -40,9 +40,6 @@ struct Warp {
     u32 to = 0;
     u64 from = 0;
   };
-  struct Range {
-    u32 at = 0, bytes = 0;
-  };
   u32 number = 0;
   u32 alive = 0;
   std::vector<u32> narrow;  ///< registers, 32 lanes each
@@ -56,7 +53,7 @@ struct Warp {
   std::vector<std::vector<Copy>> copy_groups;
   /// What a wgmma may still be reading: shared memory and registers, with what these have.
   struct Product {
-    std::vector<Range> reads;
+    std::vector<u32> reads;  ///< 16 bytes from each on
     std::array<Register, 4> registers;
     std::array<std::array<u32, kLanes>, 4> values;
   };
@@ -127,7 +124,6 @@ struct Block {
   std::vector<Warp> warps;
   std::map<u32, PhaseBarrier> phase_barriers;  ///< by their address
   std::vector<BulkCopy> bulk_copies;
-  bool progress = false;
 
  private:
   struct NamedBarrier {
@@ -145,6 +141,7 @@ struct Block {
   std::array<NamedBarrier, 16> named_barriers_;
   std::mt19937_64 random_;
   const Instruction* current_ = nullptr;
+  bool progress_ = false;  ///< since all warps had their turn
 };
 
 /// Runs all blocks, one after the other, in random order. Throws Fault, which names the kernel, the

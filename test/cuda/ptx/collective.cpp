@@ -126,7 +126,7 @@ void wgmma(Block& b, Warp& w, const Instruction& i, u32 active) {
         at ^= (at >> 7 & 7) << 4;
         u16 halves[8];
         std::memcpy(halves, b.shared.read(at, 16, 16, w.number, w.knows), 16);
-        product.reads.push_back({at, 16});
+        product.reads.push_back(at);
         for (u32 n = 0; n < 8; ++n) part.at[k + n][row] = half_to_float(halves[n]);
       }
     multiply(w, o + std::size_t{4} * group, o + std::size_t{4} * group, a, part);
@@ -140,8 +140,7 @@ void commit_products(Block&, Warp& w, const Instruction&, u32) {
 void wait_for_products(Block& b, Warp& w, const Instruction& i, u32) {
   while (w.product_groups.size() > static_cast<std::size_t>(i.offset)) {
     for (const Warp::Product& product : w.product_groups.front()) {
-      for (const auto& [at, bytes] : product.reads)
-        b.shared.note_read(at, bytes, w.number, w.knows);
+      for (const u32 at : product.reads) b.shared.note_read(at, 16, w.number, w.knows);
       for (u32 n = 0; n < 4; ++n)
         for (u32 l = 0; l < kLanes; ++l)
           if (w.get<u32>(product.registers[n], l) != product.values[n][l])

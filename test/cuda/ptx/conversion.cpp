@@ -38,28 +38,7 @@ void convert(Block&, Warp& w, const Instruction& i, u32 active) {
 }
 template <class From, Rounding kRounding = Rounding::kNearest>
 Execute conversion_from(Type to) {
-  switch (to) {
-    case Type::kU8:
-      return convert<u8, From, kRounding>;
-    case Type::kS8:
-      return convert<i8, From, kRounding>;
-    case Type::kU16:
-      return convert<u16, From, kRounding>;
-    case Type::kS16:
-      return convert<i16, From, kRounding>;
-    case Type::kU32:
-      return convert<u32, From, kRounding>;
-    case Type::kS32:
-      return convert<i32, From, kRounding>;
-    case Type::kU64:
-      return convert<u64, From, kRounding>;
-    case Type::kS64:
-      return convert<i64, From, kRounding>;
-    case Type::kF32:
-      return convert<float, From, kRounding>;
-    default:
-      return nullptr;
-  }
+  return for_any_number(to, []<class To>() -> Execute { return convert<To, From, kRounding>; });
 }
 template <u16 (*kConvert)(float)>
 void convert_pair(Block&, Warp& w, const Instruction& i, u32 active) {
@@ -89,37 +68,17 @@ Execute conversion(const Statement& s, Type to, Type from) {
     if (s.has("rmi")) return conversion_from<float, Rounding::kDown>(to);
     return s.has("rni") ? conversion_from<float>(to) : nullptr;
   }
-  switch (from) {
-    case Type::kU8:
-      return conversion_from<u8>(to);
-    case Type::kS8:
-      return conversion_from<i8>(to);
-    case Type::kU16:
-      return conversion_from<u16>(to);
-    case Type::kS16:
-      return conversion_from<i16>(to);
-    case Type::kU32:
-      return conversion_from<u32>(to);
-    case Type::kS32:
-      return conversion_from<i32>(to);
-    case Type::kU64:
-      return conversion_from<u64>(to);
-    case Type::kS64:
-      return conversion_from<i64>(to);
-    case Type::kF16:
-      return to == Type::kF32 ? float_of_half : nullptr;
-    default:
-      return nullptr;
-  }
+  if (from == Type::kF16) return to == Type::kF32 ? float_of_half : nullptr;
+  return for_any_number(from, [&]<class From>() { return conversion_from<From>(to); });
 }
 
 }  // namespace
 
 bool decode_conversion(const Statement& s, Names& names, Instruction& to) {
   if (s.opcode() != "cvt" || s.types.size() != 2) return false;
-  to.execute = conversion(s, to.type, to.from);
+  to.execute = conversion(s, s.types[0], s.types[1]);
   for (const auto& group : s.operands)
-    to.operands.push_back(names.operand(group[0], is_wide(to.from)));
+    to.operands.push_back(names.operand(group[0], is_wide(s.types[1])));
   return to.execute != nullptr;
 }
 

@@ -32,8 +32,7 @@ inline u16 double_to_half(double x) {
   return float_to_half(f);
 }
 inline u16 float_to_bfloat(float x) {
-  const u32 bits = std::bit_cast<u32>(x);
-  return static_cast<u16>(std::isnan(x) ? 0x7fffu : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+  return std::isnan(x) ? u16{0x7fff} : to_bfloat16(x).bits;
 }
 
 }  // namespace kquant::ptx

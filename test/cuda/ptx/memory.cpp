@@ -7,7 +7,6 @@
 namespace kquant::ptx {
 namespace {
 
-constexpr int kPoison = 0xff;
 constexpr std::size_t kAlignment = 256;
 
 [[noreturn]] void wrong_place(const char* what, u64 at, std::size_t bytes) {
@@ -66,7 +65,7 @@ SharedMemory::SharedMemory(u32 bytes, u32 warps)
     : warps_(warps), bytes_(bytes), written_(bytes), read_(std::size_t{bytes} * warps) {}
 
 Moments SharedMemory::begin() {
-  std::fill(bytes_.begin(), bytes_.end(), static_cast<u8>(kPoison));
+  std::fill(bytes_.begin(), bytes_.end(), kPoison);
   return Moments(warps_, begin_);
 }
 

@@ -9,7 +9,10 @@
 
 namespace kquant::ptx {
 
-/// What has been allocated on the device. New memory has nothing but ones in it: NaN as floats.
+/// Each byte of what nobody has written yet: NaN as floats.
+inline constexpr u8 kPoison = 0xff;
+
+/// What has been allocated on the device. New memory is kPoison.
 class DeviceMemory {
  public:
   void* allocate(std::size_t bytes);
@@ -34,7 +37,7 @@ void learn(Moments& knows, const Moments& of_other);
 class SharedMemory {
  public:
   SharedMemory(u32 bytes, u32 warps);
-  /// For a new block: nothing in it but ones. Returns what its warps know at first.
+  /// For a new block: kPoison everywhere. Returns what its warps know at first.
   Moments begin();
   /// Of what has been, whatever warps of later blocks do comes after.
   void end(const Moments& of_a_warp);

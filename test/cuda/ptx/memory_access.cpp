@@ -41,7 +41,7 @@ std::conditional_t<kStores, u8*, const u8*> place(Block& b, Warp& w, const Instr
 
 template <class T>
 void load(Block& b, Warp& w, const Instruction& i, u32 active) {
-  const auto n = static_cast<u32>(i.vector);
+  const auto n = static_cast<u32>(i.operands.size() - 1);
   lanes(active, [&](u32 l) {
     const u8* const from = place<false>(b, w, i, l, n * u32{sizeof(T)});
     for (u32 v = 0; v < n; ++v) {
@@ -53,7 +53,7 @@ void load(Block& b, Warp& w, const Instruction& i, u32 active) {
 }
 template <class T>
 void store(Block& b, Warp& w, const Instruction& i, u32 active) {
-  const auto n = static_cast<u32>(i.vector);
+  const auto n = static_cast<u32>(i.operands.size() - 1);
   lanes(active, [&](u32 l) {
     u8* const to = place<true>(b, w, i, l, n * u32{sizeof(T)});
     for (u32 v = 0; v < n; ++v) {
@@ -62,33 +62,8 @@ void store(Block& b, Warp& w, const Instruction& i, u32 active) {
     }
   });
 }
-template <class T>
-Execute load_or_store(bool is_load) {
-  return is_load ? load<T> : store<T>;
-}
 Execute load_or_store(Type type, bool is_load) {
-  switch (type) {
-    case Type::kU8:
-      return load_or_store<u8>(is_load);
-    case Type::kS8:
-      return load_or_store<i8>(is_load);
-    case Type::kU16:
-      return load_or_store<u16>(is_load);
-    case Type::kS16:
-      return load_or_store<i16>(is_load);
-    case Type::kU32:
-      return load_or_store<u32>(is_load);
-    case Type::kS32:
-      return load_or_store<i32>(is_load);
-    case Type::kU64:
-      return load_or_store<u64>(is_load);
-    case Type::kS64:
-      return load_or_store<i64>(is_load);
-    case Type::kF32:
-      return load_or_store<float>(is_load);
-    default:
-      return nullptr;
-  }
+  return for_any_number(type, [&]<class T>() -> Execute { return is_load ? load<T> : store<T>; });
 }
 
 /// operands: address, what is added, and where what was there goes.
@@ -104,14 +79,15 @@ void add(Block&, Warp& w, const Instruction& i, u32 active) {
   });
 }
 
-/// cp.async of 16 bytes: until the warp has waited for it, there are ones in its place.
+constexpr u32 kCopyBytes = 16;  ///< of a cp.async
+
+/// Until the warp has waited for it, there are ones in its place.
 void copy(Block& b, Warp& w, const Instruction& i, u32 active) {
-  constexpr u32 kBytes = 16;
   lanes(active, [&](u32 l) {
     const auto to = static_cast<u32>(address(w, i, l));
     const u64 from = w.get<u64>(i.operands[1], l) + static_cast<u64>(i.from_offset);
-    DeviceMemory::instance().at(from, kBytes, kBytes);
-    std::memset(b.shared.write(to, kBytes, kBytes, w.number, w.knows), 0xff, kBytes);
+    DeviceMemory::instance().at(from, kCopyBytes, kCopyBytes);
+    std::memset(b.shared.write(to, kCopyBytes, kCopyBytes, w.number, w.knows), kPoison, kCopyBytes);
     w.copies.push_back({to, from});
   });
 }
@@ -121,8 +97,8 @@ void commit_copies(Block&, Warp& w, const Instruction&, u32) {
 void wait_for_copies(Block& b, Warp& w, const Instruction& i, u32) {
   while (w.copy_groups.size() > static_cast<std::size_t>(i.offset)) {
     for (const auto& [to, from] : w.copy_groups.front())
-      std::memcpy(b.shared.write(to, 16, 16, w.number, w.knows),
-                  reinterpret_cast<const void*>(from), 16);
+      std::memcpy(b.shared.write(to, kCopyBytes, kCopyBytes, w.number, w.knows),
+                  reinterpret_cast<const void*>(from), kCopyBytes);
     w.copy_groups.erase(w.copy_groups.begin());
   }
 }
@@ -169,7 +145,7 @@ void copy_bulk(Block& b, Warp& w, const Instruction& i, u32 active) {
       throw Fault("a bulk copy of " + std::to_string(bytes) + " bytes");
     b.phase_barrier(barrier);
     DeviceMemory::instance().at(from, bytes, 16);
-    std::memset(b.shared.write(to, bytes, 16, w.number, w.knows), 0xff, bytes);
+    std::memset(b.shared.write(to, bytes, 16, w.number, w.knows), kPoison, bytes);
     b.bulk_copies.push_back({to, bytes, from, barrier, w.knows});
     w.happens();
   });
@@ -194,17 +170,18 @@ bool decode_memory(const Statement& s, Names& names, Instruction& to) {
     to.operands.push_back(names.address(text(n), Space::kGlobal, to.from_offset));
   };
   const std::string& opcode = s.opcode();
+  // They order what is in order here: one block, one launch after the other.
+  if (opcode == "membar" || opcode == "fence" || opcode == "griddepcontrol") return true;
   to.space = space_of(s);
   if (opcode == "ld" || opcode == "st") {
     const bool is_load = opcode == "ld";
-    to.execute = load_or_store(to.type, is_load);
+    to.execute = load_or_store(s.type(), is_load);
     put_address(is_load ? 1 : 0);
     const auto& values = s.operands.at(is_load ? 0 : 1);
-    to.vector = static_cast<int>(values.size());
     for (const std::string& value : values)
-      to.operands.push_back(names.operand(value, is_wide(to.type)));
+      to.operands.push_back(names.operand(value, is_wide(s.type())));
   } else if ((opcode == "atom" || opcode == "red") && to.space == Space::kGlobal && s.has("add")) {
-    to.execute = to.type == Type::kU32 ? add<u32> : to.type == Type::kF32 ? add<float> : nullptr;
+    to.execute = s.type() == Type::kU32 ? add<u32> : s.type() == Type::kF32 ? add<float> : nullptr;
     const std::size_t first = opcode == "atom" ? 1 : 0;
     put_address(first);
     put(first + 1);
@@ -244,11 +221,10 @@ bool decode_memory(const Statement& s, Names& names, Instruction& to) {
     put_address(1);
     put(2);
     put(0);
-  } else if (opcode != "membar" && opcode != "fence" && opcode != "griddepcontrol") {
-    return false;  // those order what is in order here: one block, one launch after the other
+  } else {
+    return false;
   }
-  return opcode == "membar" || opcode == "fence" || opcode == "griddepcontrol" ||
-         to.execute != nullptr;
+  return to.execute != nullptr;
 }
 
 }  // namespace kquant::ptx

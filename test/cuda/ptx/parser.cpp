@@ -208,7 +208,7 @@ class Parser : public Names {
 
   void declare(std::string_view text) {
     std::istringstream words{std::string(text)};
-    std::string directive, word, name;
+    std::string directive, word;
     words >> directive;
     if (directive == ".pragma" || directive == ".loc" || directive == ".file") return;
     if (directive == ".reg") {
@@ -250,8 +250,6 @@ class Parser : public Names {
       text = trimmed(text.substr(end));
     }
     const Statement s = parse(text);
-    if (!s.types.empty()) i.type = i.from = s.types[0];
-    if (s.types.size() > 1) i.from = s.types[1];
     if (s.opcode() == "bra") {
       i.flow = Instruction::Flow::kBranch;
       scopes_.back().branches.emplace_back(kernel_.code.size(), s.operands.at(0).at(0));

@@ -66,8 +66,6 @@ struct Instruction {
   Flow flow = Flow::kNext;
   bool collective = false;  ///< waits until all lanes of the warp are here
   Space space = Space::kGeneric;
-  Type type = Type::kNone, from = Type::kNone;
-  int vector = 1;
   int predicate = -1;  ///< index of a register; -1: always
   bool predicate_is_false = false;
   int target = -1;  ///< of a branch: index of an instruction
@@ -118,13 +116,46 @@ struct Statement {
   std::vector<Type> types;                         ///< those among the parts
 
   const std::string& opcode() const { return parts[0]; }
+  Type type() const { return types.empty() ? Type::kNone : types[0]; }
   bool has(std::string_view part) const;
   [[noreturn]] void unknown() const { throw Fault("not known here: " + text); }
 };
 bool is_wide(Type type);
 
-/// Each says how one family of instructions is executed, or returns false: of another family. An
-/// instruction comes with its types.
+/// make.operator()<T>() for the C++ type T of an integer in a register; null for other types.
+template <class Make>
+Execute for_integer(Type type, const Make& make) {
+  switch (type) {
+    case Type::kU16:
+      return make.template operator()<u16>();
+    case Type::kS16:
+      return make.template operator()<i16>();
+    case Type::kU32:
+      return make.template operator()<u32>();
+    case Type::kS32:
+      return make.template operator()<i32>();
+    case Type::kU64:
+      return make.template operator()<u64>();
+    case Type::kS64:
+      return make.template operator()<i64>();
+    default:
+      return nullptr;
+  }
+}
+/// … or binary32.
+template <class Make>
+Execute for_number(Type type, const Make& make) {
+  return type == Type::kF32 ? make.template operator()<float>() : for_integer(type, make);
+}
+/// … or a byte: what memory and conversions have, too.
+template <class Make>
+Execute for_any_number(Type type, const Make& make) {
+  if (type == Type::kU8) return make.template operator()<u8>();
+  if (type == Type::kS8) return make.template operator()<i8>();
+  return for_number(type, make);
+}
+
+/// Each says how one family of instructions is executed, or returns false: of another family.
 bool decode_arithmetic(const Statement& statement, Names& names, Instruction& to);
 bool decode_comparison(const Statement& statement, Names& names, Instruction& to);
 bool decode_conversion(const Statement& statement, Names& names, Instruction& to);

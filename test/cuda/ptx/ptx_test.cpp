@@ -2,7 +2,6 @@
 // nothing of the same kernels as they should be.
 #include <catch2/catch.hpp>
 #include <cstring>
-#include <numeric>
 
 #include "block.hpp"
 

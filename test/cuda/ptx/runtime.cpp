@@ -72,6 +72,12 @@ cudaError_t in_order(cudaStream_t stream, std::function<cudaError_t()> step) {
 std::mutex mutex;
 std::string last_fault;  ///< what cudaErrorLaunchFailure means
 
+cudaError_t failed(const Fault& fault) {
+  std::fprintf(stderr, "%s\n", fault.what());  // not every test says what failed
+  last_fault = fault.what();
+  return cudaErrorLaunchFailure;
+}
+
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel_handle, void** arguments) {
   const auto& [x, y, z] = config.gridDim;
   constexpr unsigned kMost = 65535;
@@ -92,9 +98,7 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel_handle, 
       ptx::launch(kernel, grid, block, shared, parameters.data(), ++launches);
       return cudaSuccess;
     } catch (const Fault& fault) {
-      std::fprintf(stderr, "%s\n", fault.what());  // not every test says what failed
-      last_fault = fault.what();
-      return cudaErrorLaunchFailure;
+      return failed(fault);
     }
   });
 }
@@ -240,8 +244,7 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* ke
   try {
     return launch(*config, kernel, arguments);
   } catch (const Fault& fault) {
-    last_fault = fault.what();
-    return cudaErrorLaunchFailure;
+    return failed(fault);
   }
 }
 

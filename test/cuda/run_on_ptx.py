@@ -9,13 +9,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
+
+from kernel_table import is_there
 
 
 def main() -> int:
     program, architecture, cuobjdump, *tests = sys.argv[1:]
-    if not Path(cuobjdump).exists():
-        print(f"SKIPPED: no cuobjdump ({cuobjdump})")
+    if not is_there(cuobjdump):
         return 77
     with tempfile.NamedTemporaryFile(mode="w", suffix=".ptx") as file:
         done = subprocess.run([cuobjdump, "-ptx", "-arch", architecture, program], capture_output=True, text=True, check=True)
