@@ -35,6 +35,11 @@ struct AttentionTile {
   int part;  ///< where its sums go to be merged; -1: it has all keys
 };
 
+/// Of a row of a part: whole sectors of memory.
+KQ_HOST_DEVICE constexpr int part_floats(int dim_v) {
+  return KvLayout::padded(dim_v) + 8;
+}
+
 /// Parts that make up one tile.
 struct AttentionMerge {
   int kv_head, first_row, begin, end;
@@ -50,7 +55,7 @@ struct AttentionCall {
   float soft_cap;          ///< 0: none
   const std::uint16_t* q;  ///< rows of q_heads * padded_k, scaled
   HalfRows out;  ///< rows of q_heads * dim_v; scales and what lies beyond stay as they are
-  float* parts;  ///< kQueryRows x (padded_v + 2) each: values, largest score, sum
+  float* parts;  ///< kQueryRows x part_floats() each: values, largest score, sum
 };
 
 template <int kDim>
@@ -104,12 +109,18 @@ KQ_DEVICE void load_tile(std::byte* to, const std::byte* codes, const std::byte*
       const Words4 q = load16(codes + std::size_t{token} * width + piece * 16);
       const Half2 d{twice(reinterpret_cast<const std::uint16_t*>(
           scales)[std::size_t{token} * (width / 32) + static_cast<unsigned>(piece / 2)])};
+      // Of eight lanes, whose pieces are two apart, four begin with the second half, to meet all
+      // banks; unless those are of a key that has its pieces at odd places where others are even.
+      const bool apart = kPieces < 8 && place(1, 0) / 16 % 2 == 1;
+      const bool turned = !apart && thread() % 8 >= 4;
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
+      for (int i = 0; i < 2; ++i) {
+        const bool second = (i == 1) != turned;
         std::uint32_t h[2][2];
-        halves_of_bytes(q.at[2 * half], d, h[0]);
-        halves_of_bytes(q.at[2 * half + 1], d, h[1]);
-        store16(to + place(key, 2 * piece + half), {{h[0][0], h[0][1], h[1][0], h[1][1]}});
+        halves_of_bytes(second ? q.at[2] : q.at[0], d, h[0]);
+        halves_of_bytes(second ? q.at[3] : q.at[1], d, h[1]);
+        store16(to + place(key, 2 * piece + (second ? 1 : 0)),
+                {{h[0][0], h[0][1], h[1][0], h[1][1]}});
       }
     }
   }
@@ -245,6 +256,7 @@ void attention(AttentionCall a) {
   }
   if (!has_rows) return;
 
+  const bool even = a.kv.dim_v % 2 == 0;  // pairs of dimensions lie side by side
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     sum[h] += shuffle_xor(sum[h], 1);
@@ -256,17 +268,25 @@ void attention(AttentionCall a) {
     float* part = tile.part < 0 ? nullptr
                                 : a.parts + (static_cast<std::size_t>(tile.part) * kQueryRows +
                                              static_cast<std::size_t>(row[h] - tile.begin)) *
-                                                static_cast<std::size_t>(padded_v + 2);
+                                                static_cast<std::size_t>(part_floats(a.kv.dim_v));
 #pragma unroll
-    for (int j = 0; j < kTiles8; ++j)
-#pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        const int dim = 8 * j + 2 * t + e;
-        const float x = value[j][2 * h + e];
-        if (part == nullptr && dim < a.kv.dim_v)
-          a.out.data[a.out.at(out_row, out_col + dim)] = half_bits(x * inverse);
-        if (part != nullptr && dim < padded_v) part[dim] = x;
+    for (int j = 0; j < kTiles8; ++j) {
+      const int dim = 8 * j + 2 * t;
+      const float x[2] = {value[j][2 * h], value[j][2 * h + 1]};
+      if (part != nullptr && dim < padded_v)
+        *reinterpret_cast<FloatPair*>(part + dim) = {x[0], x[1]};
+      if (part != nullptr || dim >= a.kv.dim_v) continue;
+      std::uint16_t* const out = a.out.data + a.out.at(out_row, out_col + dim);
+      const Half2 both = to_half2(x[0] * inverse, x[1] * inverse);
+      if (even) {
+        *reinterpret_cast<std::uint32_t*>(out) = both.bits;
+      } else {
+        *out = static_cast<std::uint16_t>(both.bits);
+        if (dim + 1 < a.kv.dim_v)
+          a.out.data[a.out.at(out_row, out_col + dim + 1)] =
+              static_cast<std::uint16_t>(both.bits >> 16);
       }
+    }
     if (part != nullptr && t == 0) {
       part[padded_v] = most[h];
       part[padded_v + 1] = sum[h];
@@ -285,7 +305,7 @@ void merge_attention(AttentionCall a) {
   const auto part = [&](int i) {
     return a.parts + (static_cast<std::size_t>(m.first_part + i) * kQueryRows +
                       static_cast<std::size_t>(block().y)) *
-                         static_cast<std::size_t>(padded_v + 2);
+                         static_cast<std::size_t>(part_floats(a.kv.dim_v));
   };
   float most = part(0)[padded_v];
   for (int i = 1; i < m.parts; ++i) most = fmaxf(most, part(i)[padded_v]);

@@ -36,7 +36,9 @@ struct FewColumns {
   static constexpr int kFit = kRoom / (kWarps * kStage);
   static constexpr int kStages = kFit < 2 ? 2 : kFit > 4 ? 4 : kFit;
   static constexpr int kColumns = kMostFewColumns;
-  static constexpr int kReduction = kWarps * kRows * kColumns * 4;
+  /// Sums of a column of a warp: what lanes write together, and read, meets all banks.
+  static constexpr int kSumRows = kRows + 4;
+  static constexpr int kReduction = kWarps * kColumns * kSumRows * 4;
   static constexpr int kRing = kStages * kStage;
   static constexpr std::size_t kShared = kWarps * kRing;
   /// Steps whose codes share words (layout.hpp) one after the other.
@@ -107,7 +109,7 @@ void few_columns(Product p) {
     stages.advance();
   }
 
-  // Sums of the warps, over the rings: warp x row x column.
+  // Sums of the warps, over the rings: warp x column x row.
   wait_copies<0>();
   sync_block();
   auto* const sums = reinterpret_cast<float*>(shared_memory());
@@ -116,14 +118,15 @@ void few_columns(Product p) {
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
       const int row = i * kUnitRows + g + 8 * (e / 2), column = 2 * t + e % 2;
-      sums[(warp() * S::kRows + row) * S::kColumns + column] = sum[i][e];
+      sums[(warp() * S::kColumns + column) * S::kSumRows + row] = sum[i][e];
     }
   sync_block();
-  for (int i = thread(); i < S::kRows * S::kColumns; i += S::kThreads) {
+  for (int i = thread(); i < S::kRows * p.columns; i += S::kThreads) {
     const int row = i % S::kRows, column = i / S::kRows;
     float total = 0;
 #pragma unroll
-    for (int w = 0; w < S::kWarps; ++w) total += sums[(w * S::kRows + row) * S::kColumns + column];
+    for (int w = 0; w < S::kWarps; ++w)
+      total += sums[(w * S::kColumns + column) * S::kSumRows + row];
     put_result(p, first_tile * kUnitRows + row, column, total);
   }
 }

@@ -15,9 +15,9 @@ struct FormatKernels {
     void (*kernel)(Product) = nullptr;
   };
   Shape few;
-  Shape many[3];                             ///< 16, 32 and 128 columns a block
-  Shape warpgroup;                           ///< of X in tiles; its kernel may not be there
-  void (*dequantize[3])(Table, void*) = {};  ///< by Numbers
+  Shape many[3];                                  ///< 16, 32 and 128 columns a block
+  Shape warpgroup;                                ///< of X in tiles; its kernel may not be there
+  void (*dequantize[3])(Table, std::byte*) = {};  ///< by Numbers
   void (*look_up)(Lookup) = nullptr;
   QuantizeShape quantize;  ///< none of plain types
 };

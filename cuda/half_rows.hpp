@@ -34,23 +34,47 @@ struct HalfRows {
   int cols = 0, padded = 0;
   RowOrder order = RowOrder::kRows;
 
-  /// Where a number is.
+  /// Where the number is that meets column weight_col of W.
   KQ_HOST_DEVICE constexpr std::size_t at(int row, int weight_col) const {
+    return at_place(row, place_of(row, weight_col));
+  }
+  /// Where a row's number `place` is, in the order in which they lie: 64 of a multiple of 64 on
+  /// side by side.
+  KQ_HOST_DEVICE constexpr std::size_t at_place(int row, int place) const {
+    if (order == RowOrder::kRows)
+      return static_cast<std::size_t>(row) * static_cast<std::size_t>(padded) +
+             static_cast<std::size_t>(place);
+    return (static_cast<std::size_t>(row / kTileTokens) *
+                static_cast<std::size_t>(padded / kTileColumns) +
+            static_cast<std::size_t>(place / kTileColumns)) *
+               (kTileTokens * kTileColumns) +
+           static_cast<std::size_t>(row % kTileTokens * kTileColumns + place % kTileColumns);
+  }
+  KQ_HOST_DEVICE constexpr int place_of(int row, int weight_col) const {
     const int quarter = weight_col % kUnitCols / kQuarter, in_quarter = weight_col % kQuarter;
     const int col = weight_col / kUnitCols * kUnitCols + in_quarter / kChunk * (4 * kChunk) +
                     quarter * kChunk + in_quarter % kChunk;
-    if (order == RowOrder::kRows)
-      return static_cast<std::size_t>(row) * static_cast<std::size_t>(padded) +
-             static_cast<std::size_t>(col);
-    const int pair = col % 32 / 2, turned = pair % 4 * 4 + pair / 4;
+    if (order == RowOrder::kRows) return col;
+    const int turned = turned_pair(col % 32 / 2);
     const int piece = (col % kTileColumns / 32 * 4 + turned / 4) ^ (row % 8);
-    const int in_tile = row % kTileTokens * kTileColumns + piece * 8 + turned % 4 * 2 + col % 2;
-    return (static_cast<std::size_t>(row / kTileTokens) *
-                static_cast<std::size_t>(padded / kTileColumns) +
-            static_cast<std::size_t>(col / kTileColumns)) *
-               (kTileTokens * kTileColumns) +
-           static_cast<std::size_t>(in_tile);
+    return col / kTileColumns * kTileColumns + piece * 8 + turned % 4 * 2 + col % 2;
   }
+  /// The column of W that number `place` of a row meets.
+  KQ_HOST_DEVICE constexpr int column_at(int row, int place) const {
+    int col = place;
+    if (order == RowOrder::kTiles) {
+      const int piece = place % kTileColumns / 8 ^ (row % 8);
+      const int pair = turned_pair(piece % 4 * 4 + place % 8 / 2);
+      col = place / kTileColumns * kTileColumns + piece / 4 * 32 + pair * 2 + place % 2;
+    }
+    const int in_unit = col % kUnitCols;
+    return col / kUnitCols * kUnitCols + in_unit / kChunk % 4 * kQuarter +
+           in_unit / (4 * kChunk) * kChunk + in_unit % kChunk;
+  }
+
+ private:
+  /// Of 4 x 4 pairs, with rows and columns exchanged; its own inverse.
+  KQ_HOST_DEVICE static constexpr int turned_pair(int pair) { return pair % 4 * 4 + pair / 4; }
 };
 
 }  // namespace kquant::cuda

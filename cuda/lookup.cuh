@@ -1,15 +1,19 @@
 #pragma once
 // Weights as numbers: whole matrices, and rows of a table by token.
 //
-// dequantize: a warp has a unit; a lane writes its quarters of two rows (layout.hpp), 16 (F16,
-// BF16) or 32 bytes (F32) at a time, which fill sectors of 32 bytes in one or two goes.
+// dequantize: a warp has a unit. Lanes have quarters of rows (layout.hpp), of which a step is 16
+// weights: were each to write its own, every access would touch 32 sectors of memory, half or a
+// quarter of each. So the numbers of a step go through shared memory, and lanes that write side by
+// side fill 32 (F16, BF16) or 64 bytes (F32).
 //
 //     limit       device memory: 2.3 bytes or more a weight, in which time an SM issues 15
-//                 instructions; about 8 are needed where rows are aligned
-//     registers   about 60        shared memory  none
+//                 instructions; 8 (Q4_0) to 12 (Q5_K) are needed (test/cuda/instructions.csv)
+//     registers   at most 80, three blocks an SM        shared memory  2 or 4 KB a warp
 //
 // Both form the value as dequantize_block does, in binary32 without fused multiply-add, so that F32
 // has the CPU's bits (but for rows that layout.hpp names).
+
+#include <type_traits>
 
 #include "cuda/unpack.hpp"
 
@@ -23,115 +27,153 @@ struct Table {
 
 enum class Numbers { kF32, kF16, kBf16 };
 
+/// A step of a unit, 16 rows x 4 quarters x 16 numbers, in shared memory.
 template <Numbers kNumbers>
-KQ_DEVICE void store_number(void* out, std::size_t at, float x) {
-  if constexpr (kNumbers == Numbers::kF32)
-    static_cast<float*>(out)[at] = x;
-  else if constexpr (kNumbers == Numbers::kF16)
-    static_cast<std::uint16_t*>(out)[at] = half_bits(x);
-  else
-    static_cast<std::uint16_t*>(out)[at] = to_bfloat16(x).bits;
-}
+struct StepNumbers {
+  static constexpr int kBytes = kNumbers == Numbers::kF32 ? 4 : 2;
+  static constexpr int kNumbersOfPiece = 16 / kBytes;
+  static constexpr int kPieces = kStepChunks * kChunk / kNumbersOfPiece;  ///< of a quarter
+  static constexpr int kRowPieces = 4 * kPieces;
+  static constexpr int kSize = kUnitRows * kRowPieces * 16;
 
-/// Eight numbers side by side; `at` is a multiple of 8 from an aligned `out`.
-template <Numbers kNumbers>
-KQ_DEVICE void store_eight(void* out, std::size_t at, const float (&x)[8]) {
-  if constexpr (kNumbers == Numbers::kF32) {
+  /// Byte of a piece of a row: eight lanes that write a piece of each quarter of two rows, or read
+  /// eight pieces of one row, meet all banks.
+  KQ_HOST_DEVICE static constexpr int at(int row, int piece) {
+    return (row * kRowPieces + (piece ^ (row & 1) ^ piece / 8 * 2)) * 16;
+  }
+  /// Eight numbers of chunk c of a quarter.
+  KQ_DEVICE static void put(std::byte* step, int row, int quarter, int c,
+                            const float (&x)[kChunk]) {
+    constexpr int kOfChunk = kPieces / kStepChunks;
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
+    for (int i = 0; i < kOfChunk; ++i) {
       Words4 words;
 #pragma unroll
-      for (int i = 0; i < 4; ++i) words.at[i] = __builtin_bit_cast(std::uint32_t, x[4 * half + i]);
-      store16(static_cast<float*>(out) + at + static_cast<std::size_t>(4 * half), words);
+      for (int w = 0; w < 4; ++w) {
+        if constexpr (kNumbers == Numbers::kF32)
+          words.at[w] = __builtin_bit_cast(std::uint32_t, x[4 * i + w]);
+        else if constexpr (kNumbers == Numbers::kF16)
+          words.at[w] = to_half2(x[2 * w], x[2 * w + 1]).bits;
+        else
+          words.at[w] = to_bfloat2(x[2 * w], x[2 * w + 1]);
+      }
+      store16(step + at(row, quarter * kPieces + c * kOfChunk + i), words);
     }
-  } else {
-    Words4 words;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if constexpr (kNumbers == Numbers::kF16)
-        words.at[i] = to_half2(x[2 * i], x[2 * i + 1]).bits;
-      else
-        words.at[i] = to_bfloat2(x[2 * i], x[2 * i + 1]);
-    }
-    store16(static_cast<std::uint16_t*>(out) + at, words);
   }
-}
+};
 
-/// A lane's weights of a chunk of a step, of its row g + 8h.
+/// A lane's weights of a chunk of a step, of its row g + 8h, times the row's power of two. Codes
+/// stay where they lie, b bits up in a half, and become the mantissa of 2^23 + code x 2^b: one
+/// instruction instead of a mask and a conversion. Powers of two are exact.
 template <class F>
 KQ_DEVICE void weights_of_chunk(const StepCodes<F>& codes, const QuarterScales<F>& scales, int step,
-                                int c, int h, float (&x)[kChunk]) {
-  const float d_scale = scales.d_scale(step), addend = scales.addend(step);
+                                int c, int h, float row_scale, float (&x)[kChunk]) {
+  constexpr std::uint32_t kExponent = 0x4b00;  // of 2^23
+  const int bit = StepCodes<F>::bit_of(step, h);
+  const float d_scale = scales.d_scale(step) * row_scale * (1.0f / static_cast<float>(1 << bit)),
+              addend = scales.addend(step) * row_scale,
+              zero = 0x1p23f + static_cast<float>(DeviceLayout<F>::kZero << bit);
 #pragma unroll
   for (int p = 0; p < 4; ++p) {
-    const std::uint32_t q = codes.pair(step, c, h, p) >> StepCodes<F>::bit_of(step, h);
+    const std::uint32_t q = codes.pair(step, c, h, p);
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int code = static_cast<int>(q >> (16 * i) & 0xffffu) - DeviceLayout<F>::kZero;
-      const float value = d_scale * static_cast<float>(code);
-      x[2 * p + i] = F::kHasMin ? value + addend : value;
+    for (unsigned i = 0; i < 2; ++i) {
+      const std::uint32_t raised = permute_bytes(q, kExponent, 0x5400 | (2 * i + 1) << 4 | 2 * i);
+      const float value = d_scale * (__builtin_bit_cast(float, raised) - zero);
+      x[2 * p + static_cast<int>(i)] = F::kHasMin ? value + addend : value;
     }
   }
 }
 
 inline constexpr int kDequantizeWarps = 8;
+constexpr Launch dequantize_launch(const Table& table, Numbers numbers) {
+  const auto units = static_cast<std::size_t>((table.rows + kUnitRows - 1) / kUnitRows) *
+                     static_cast<std::size_t>(table.units);
+  return {.x = static_cast<int>((units + kDequantizeWarps - 1) / kDequantizeWarps),
+          .threads = kDequantizeWarps * kWarp,
+          .shared = std::size_t{kDequantizeWarps} * (numbers == Numbers::kF32
+                                                         ? StepNumbers<Numbers::kF32>::kSize
+                                                         : StepNumbers<Numbers::kF16>::kSize)};
+}
 
+/// `out`: table.rows x table.cols numbers.
 template <class F, Numbers kNumbers>
-KQ_KERNEL(kDequantizeWarps* kWarp)
-void dequantize(Table table, void* out) {
+KQ_KERNEL_SHARING(kDequantizeWarps* kWarp, 3)
+void dequantize(Table table, std::byte* out) {
+  using Step = StepNumbers<kNumbers>;
   wait_for_previous_launches();
-  const int unit = block().x * kDequantizeWarps + warp(), tile = block().y;
-  if (unit >= table.units) return;
-  const std::byte* at =
-      table.weights + (static_cast<std::size_t>(tile) * static_cast<std::size_t>(table.units) +
-                       static_cast<std::size_t>(unit)) *
-                          DeviceLayout<F>::kUnitBytes;
+  const auto place =
+      static_cast<std::size_t>(block().x) * kDequantizeWarps + static_cast<std::size_t>(warp());
+  const int tile = static_cast<int>(place / static_cast<std::size_t>(table.units)),
+            unit = static_cast<int>(place % static_cast<std::size_t>(table.units));
+  const int first_row = tile * kUnitRows, first_col = unit * kUnitCols;
+  if (first_row >= table.rows) return;
+  const std::byte* at = table.weights + place * DeviceLayout<F>::kUnitBytes;
+  std::byte* const step = shared_memory() + warp() * Step::kSize;
   const int g = lane() / 4, t = lane() % 4;
-  const bool aligned = table.cols % 8 == 0;
+  // Scales are there for all rows of a unit.
+  const float row_scale[2] = {table.row_scale[first_row + g], table.row_scale[first_row + g + 8]};
+  const bool aligned = table.cols % kChunk == 0;
 
-  const auto put = [&](int c, int h, float(&x)[kChunk]) {
-    const int row = tile * kUnitRows + g + 8 * h;
-    const int col = unit * kUnitCols + t * kQuarter + c * kChunk;
-    if (row >= table.rows || col >= table.cols) return;
-    const float scale = table.row_scale[row];
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i) x[i] *= scale;
-    const std::size_t first = static_cast<std::size_t>(row) * static_cast<std::size_t>(table.cols) +
-                              static_cast<std::size_t>(col);
+  // What this lane writes of each step: a piece of every kApart-th row.
+  constexpr int kApart = kWarp / Step::kRowPieces;
+  static_assert(kApart % 2 == 0);  // so that Step::at is as far apart
+  const int row = lane() / Step::kRowPieces, piece = lane() % Step::kRowPieces;
+  const int col =
+      first_col + piece / Step::kPieces * kQuarter + piece % Step::kPieces * Step::kNumbersOfPiece;
+  const int rows_left = table.rows - first_row - row, cols_left = table.cols - col;
+  const auto row_bytes = static_cast<std::size_t>(table.cols) * Step::kBytes;
+  const std::byte* const from = step + Step::at(row, piece);
+  std::byte* const to = out + static_cast<std::size_t>(first_row + row) * row_bytes +
+                        static_cast<std::size_t>(col) * Step::kBytes;
+  const auto write = [&](int s) {
+    const int before = s * kStepChunks * kChunk, left = cols_left - before;
+    if (left <= 0) return;
+    std::byte* to_row = to + before * Step::kBytes;
     if (aligned) {
-      store_eight<kNumbers>(out, first, x);
-    } else {
-      for (int i = 0; i < kChunk && col + i < table.cols; ++i)
-        store_number<kNumbers>(out, first + static_cast<std::size_t>(i), x[i]);
+#pragma unroll
+      for (int r = 0; r < kUnitRows; r += kApart, to_row += kApart * row_bytes)
+        if (r < rows_left) store16(to_row, load16(from + r * (Step::kRowPieces * 16)));
+      return;
     }
+    using Bits = std::conditional_t<Step::kBytes == 4, std::uint32_t, std::uint16_t>;
+#pragma unroll 1
+    for (int r = 0; r < kUnitRows && r < rows_left; r += kApart, to_row += kApart * row_bytes)
+#pragma unroll 1
+      for (int n = 0; n < Step::kNumbersOfPiece && n < left; ++n)
+        reinterpret_cast<Bits*>(to_row)[n] =
+            reinterpret_cast<const Bits*>(from + r * (Step::kRowPieces * 16))[n];
   };
+
   UnitReader<F> reader;
   reader.open(at, lane());
+#pragma unroll
+  for (int s = 0; s < kSteps; ++s) reader.load(at, lane(), s);
   float x[kChunk];
 #pragma unroll
   for (int s = 0; s < kSteps; ++s) {
-    reader.load(at, lane(), s);
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      if constexpr (DeviceLayout<F>::kPlain) {
+    for (int c = 0; c < kStepChunks; ++c) {
+      [[maybe_unused]] ChunkFragments plain;
+      if constexpr (DeviceLayout<F>::kPlain) plain = reader.chunk(s, c);
 #pragma unroll
-        for (int c = 0; c < kStepChunks; ++c) {
+      for (int h = 0; h < 2; ++h) {
+        if constexpr (DeviceLayout<F>::kPlain) {
 #pragma unroll
           for (int p = 0; p < 4; ++p) {
-            const std::uint32_t pair = reader.chunk(s, c).a[p / 2][p % 2 * 2 + h];
-            x[2 * p] = half_value(static_cast<std::uint16_t>(pair & 0xffffu));
-            x[2 * p + 1] = half_value(static_cast<std::uint16_t>(pair >> 16));
+            const std::uint32_t pair = plain.a[p / 2][p % 2 * 2 + h];
+            x[2 * p] = half_value(static_cast<std::uint16_t>(pair & 0xffffu)) * row_scale[h];
+            x[2 * p + 1] = half_value(static_cast<std::uint16_t>(pair >> 16)) * row_scale[h];
           }
-          put(s * kStepChunks + c, h, x);
+        } else {
+          weights_of_chunk<F>(reader.steps[s], reader.rows[h], s, c, h, row_scale[h], x);
         }
-      } else {
-#pragma unroll
-        for (int c = 0; c < kStepChunks; ++c) {
-          weights_of_chunk<F>(reader.steps[s], reader.rows[h], s, c, h, x);
-          put(s * kStepChunks + c, h, x);
-        }
+        Step::put(step, g + 8 * h, t, c, x);
       }
     }
+    sync_warp();
+    write(s);
+    sync_warp();  // it has been read
   }
 }
 

@@ -281,11 +281,10 @@ Result<void> dequantize(const DeviceMatrix& w, NumberType type, void* out) {
   const std::size_t bytes = w.rows() * w.cols() * (type == NumberType::kF32 ? 4 : 2);
   auto to = Buffer::allocate(state.queue, bytes, "dequantized weights");
   if (!to) return fail(to.error());
-  state.queue->launch({.x = divided_up(state.units, kDequantizeWarps),
-                       .y = divided_up(state.rows, kUnitRows),
-                       .threads = kDequantizeWarps * kWarp},
+  const Table table = state.table();
+  state.queue->launch(dequantize_launch(table, static_cast<Numbers>(type)),
                       format_kernels_of(state.type).dequantize[static_cast<std::size_t>(type)],
-                      state.table(), to->as<void>());
+                      table, to->as<>());
   state.queue->copy_to_host(out, to->as<>(), bytes);
   return state.queue->finish();
 }

@@ -82,12 +82,12 @@ void rotate_and_store(Rotate a) {
   }
   sync_warp();
   if (!is_v) {
-    const float* turn =
-        (place.rope == 0 ? a.rope[0] : a.rope[1]) +
-        2 * static_cast<std::size_t>(place.position) * static_cast<std::size_t>(a.pairs);
+    const auto* turn = reinterpret_cast<const FloatPair*>(place.rope == 0 ? a.rope[0] : a.rope[1]) +
+                       static_cast<std::size_t>(place.position) * static_cast<std::size_t>(a.pairs);
     for (int p = lane(); p < a.pairs; p += kWarp) {
       const int i = a.neox ? p : 2 * p, j = a.neox ? p + a.pairs : 2 * p + 1;
-      const float cos = turn[2 * p], sin = turn[2 * p + 1], xi = x[i], xj = x[j];
+      const auto [cos, sin] = turn[p];
+      const float xi = x[i], xj = x[j];
       x[i] = xi * cos - xj * sin;
       x[j] = xi * sin + xj * cos;
     }

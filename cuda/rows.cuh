@@ -57,14 +57,18 @@ KQ_DEVICE RowPower power_for(float most) {
           __builtin_bit_cast(float, (exponent - 8u) << 23)};
 }
 
-/// Row `row` of `out` = value(0), value(1), …, which are asked for twice.
+/// Row `row` of `out` = value(0), value(1), …, which are asked for twice: the second time in the
+/// order of what is written, whose neighbours fill sectors of memory, by another thread.
 template <class Fn>
 KQ_DEVICE void store_row(const HalfRows& out, int row, const Fn& value) {
   float most = 0;
   for (int i = thread(); i < out.cols; i += threads()) most = fmaxf(most, fabsf(value(i)));
   const RowPower power = power_for(max_of_block(most));
-  for (int i = thread(); i < out.padded; i += threads())
-    out.data[out.at(row, i)] = i < out.cols ? half_bits(value(i) * power.down) : std::uint16_t{0};
+  for (int place = thread(); place < out.padded; place += threads()) {
+    const int i = out.column_at(row, place);
+    out.data[out.at_place(row, place)] =
+        i < out.cols ? half_bits(value(i) * power.down) : std::uint16_t{0};
+  }
   if (thread() == 0) out.scale[row] = power.up;
 }
 
@@ -117,7 +121,7 @@ void norm_rows(Norm a) {
   float branch_inverse = 1.0f;
   if (a.post_weight != nullptr && branch != nullptr)
     branch_inverse = inverse_rms(cols, a.eps, [&](int i) { return branch[i]; });
-  // Each thread reads below what it wrote here, and nothing else.
+  // What is written here is read by others below, after the barriers that sums and maxima need.
   const float inverse = inverse_rms(cols, a.eps, [&](int i) {
     if (branch == nullptr) return x[i];
     return x[i] +=

@@ -141,10 +141,13 @@ struct QuarterScales {
         factors[0] = twice(*reinterpret_cast<const std::uint16_t*>(factors_of_row));
       }
     } else {
-      constexpr int kWords = F::kHasMin ? 2 : 1;
-      const auto* words = reinterpret_cast<const std::uint32_t*>(factors_of_row) + t * kWords;
-#pragma unroll
-      for (int i = 0; i < kWords; ++i) factors[i] = words[i];
+      if constexpr (F::kHasMin) {  // 8 bytes at once, or lanes would meet half of the banks
+        const std::uint64_t both = reinterpret_cast<const std::uint64_t*>(factors_of_row)[t];
+        factors[0] = static_cast<std::uint32_t>(both);
+        factors[1] = static_cast<std::uint32_t>(both >> 32);
+      } else {
+        factors[0] = reinterpret_cast<const std::uint32_t*>(factors_of_row)[t];
+      }
     }
   }
 
@@ -198,9 +201,7 @@ struct QuarterScales {
   }
 
  private:
-  KQ_DEVICE static constexpr int sub_block(int step) {
-    return step * kSubs / kSteps;
-  }
+  KQ_DEVICE static constexpr int sub_block(int step) { return step * kSubs / kSteps; }
   KQ_DEVICE std::uint32_t pair_of(int block) const {
     return pick(integers, block / 2) >> (16 * (block % 2));
   }

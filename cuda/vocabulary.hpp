@@ -35,6 +35,11 @@ struct alignas(16) Words4 {
   std::uint32_t at[4];
 };
 
+/// Two floats in one access.
+struct alignas(8) FloatPair {
+  float x, y;
+};
+
 /// Two binary16 numbers in a register.
 struct Half2 {
   std::uint32_t bits;

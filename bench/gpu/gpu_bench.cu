@@ -202,11 +202,9 @@ void measure_dequantization(const std::shared_ptr<Queue>& queue, const Copies& c
   const double seconds = seconds_of_launches(queue, [&] {
     for (std::size_t i = 0; i < n; ++i) {
       const DeviceMatrix::State& w = *copies[i % copies.size()];
-      queue->launch({.x = static_cast<int>((w.units + kDequantizeWarps - 1) / kDequantizeWarps),
-                     .y = static_cast<int>((w.rows + 15) / 16),
-                     .threads = kDequantizeWarps * kWarp},
-                    format_kernels_of(w.type).dequantize[index], w.table(),
-                    static_cast<void*>(out.as<>() + i % places * bytes));
+      const Table table = w.table();
+      queue->launch(dequantize_launch(table, numbers), format_kernels_of(w.type).dequantize[index],
+                    table, out.as<>() + i % places * bytes);
     }
   });
   print(kKinds[index], std::string(type_info(first.type).name), 0, first.rows, first.cols,

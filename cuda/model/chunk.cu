@@ -97,7 +97,7 @@ Result<bool> DeviceChunk::place(const std::shared_ptr<Queue>& queue, const Share
   }
   if (global_.plan.parts > 1) {
     const std::size_t bytes = global_.plan.tiles.size() * size(kQueryRows) *
-                              size(KvLayout::padded(share.config.head_dim_v) + 2) * sizeof(float);
+                              size(part_floats(share.config.head_dim_v)) * sizeof(float);
     at_least(parts_, bytes, bytes, "attention");
   }
   if (!state) return fail(state.error());

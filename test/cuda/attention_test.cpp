@@ -85,7 +85,8 @@ void check(const Device& device, const Problem& p) {
   const Buffer merges =
       to_device(device, plan.merges.empty() ? std::vector<AttentionMerge>(1) : plan.merges);
   const Buffer parts = to_device(
-      device, std::vector<float>(plan.tiles.size() * size(kQueryRows * (kv.padded_v() + 2)), NAN));
+      device,
+      std::vector<float>(plan.tiles.size() * size(kQueryRows * part_floats(kv.dim_v)), NAN));
   const int out_padded = (p.heads * p.dim_v + 5 + kUnitCols - 1) / kUnitCols * kUnitCols;
   constexpr std::uint16_t kUntouched = 0x1234;
   const Buffer out =
@@ -216,6 +217,29 @@ TEST_CASE("attention whose keys are divided among blocks", "[small]") {
                   .dim_v = 64,
                   .q8 = true,
                   .blocks = 64});
+}
+
+TEST_CASE("attention over whole tiles", "[whole]") {
+  const auto device = test::device();
+  if (!device) return;
+  for (const int dim : {64, 128, 256})
+    for (const bool q8 : {false, true}) {
+      check(*device, {.tokens = 32,
+                      .first = 96,
+                      .heads = 8,
+                      .kv_heads = 2,
+                      .dim_k = dim,
+                      .dim_v = dim,
+                      .q8 = q8});
+      check(*device, {.tokens = 1,
+                      .first = 511,
+                      .heads = 16,
+                      .kv_heads = 1,
+                      .dim_k = dim,
+                      .dim_v = dim,
+                      .q8 = q8,
+                      .blocks = 4});
+    }
 }
 
 TEST_CASE("plans have every query row and key once") {

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Counts what the compiled kernels of products execute for a weight, and compares it with instructions.csv.
+"""Counts what the compiled kernels execute for a weight, and compares it with instructions.csv.
 
 Usage: check_instructions.py [--update | --markdown] TABLE BUILD_FOLDER CUOBJDUMP
 
 A weight that is read from memory in a byte or less leaves few instructions to unpack it: an SM of a Hopper GPU
-issues 128 a clock (of one lane each), while its share of the memory's bandwidth brings some 16 to 19 bytes. Of each
-kernel the loop with the tensor cores' instructions is counted, every instruction once, by the unit that executes it:
+issues 128 a clock (of one lane each), while its share of the memory's bandwidth brings some 16 to 19 bytes. Of a
+product's kernel the loop with the tensor cores' instructions is counted, of dequantization all that there is, also what
+only rows without alignment execute; every instruction once, by the unit that executes it:
 
     alu      integers, logic, comparisons: 64 a clock
     float    halves and floats: 128 a clock; integer multiplications, 64
@@ -30,7 +31,8 @@ UNIT_OF = {name: unit for unit, names in UNITS.items() for name in names}
 COLUMNS = ["instructions", *UNITS]
 BYTES = {"Q2_K": 84 / 256, "Q3_K": 110 / 256, "Q4_K": 144 / 256, "Q5_K": 176 / 256, "Q6_K": 210 / 256, "Q8_0": 34 / 32,
          "Q4_0": 18 / 32, "Q4_1": 20 / 32, "Q5_0": 22 / 32, "Q5_1": 24 / 32, "F16": 2}
-KERNEL = re.compile(r"(few_columns|many_columns|warpgroup_columns)<(\w+)(?:, (\d+))?>")
+KERNEL = re.compile(r"(few_columns|many_columns|warpgroup_columns|dequantize)<(\w+)(?:, (\d+))?>")
+DEQUANTIZED = 16 * 256 / 32  # weights of a unit that a lane of dequantize has
 
 
 def loop_of(code: list[Instruction]) -> list[str]:
@@ -50,28 +52,32 @@ def count(folder: Path, cuobjdump: str) -> dict[tuple[str, str], list[float]]:
     found: dict[tuple[str, str], list[float]] = {}
     for (name, architecture), code in compiled(folder, "inst/*.o", cuobjdump):
         kernel = KERNEL.match(name)
-        loop = loop_of(code) if kernel else []
-        if not loop:
-            continue
-        # A product of 16 rows x 16 columns of weights is 8 of them a lane.
-        tiles = {"few_columns": 1, "many_columns": 1 / 8, "warpgroup_columns": 1}[kernel.group(1)]
-        products = sum(n in ("HMMA", "HGMMA") for n in loop)
-        weights = 8 * products / (tiles * int(kernel.group(3) or 1))
+        if kernel and kernel.group(1) == "dequantize":
+            loop, weights = [n for _, n, _ in code if n != "NOP"], DEQUANTIZED
+        else:
+            loop = loop_of(code) if kernel else []
+            if not loop:
+                continue
+            # A product of 16 rows x 16 columns of weights is 8 of them a lane.
+            tiles = {"few_columns": 1, "many_columns": 1 / 8, "warpgroup_columns": 1}[kernel.group(1)]
+            products = sum(n in ("HMMA", "HGMMA") for n in loop)
+            weights = 8 * products / (tiles * int(kernel.group(3) or 1))
         units = [sum(UNIT_OF.get(n) == unit for n in loop) for unit in UNITS]
         found[name, architecture] = [round(n / weights, 2) for n in (len(loop), *units)]
     return found
 
 
 def markdown(found: dict[tuple[str, str], list[float]]) -> str:
-    shapes = ["few_columns", "many_columns, 16", "many_columns, 32", "many_columns, 128", "warpgroup_columns"]
-    titles = ["few rows of X", "… 16", "… 32", "… 128", "more, by wgmma"]
+    shapes = ["few_columns", "many_columns, 16", "many_columns, 32", "many_columns, 128", "warpgroup_columns", "dequantize, 1"]
+    titles = ["few rows of X", "… 16", "… 32", "… 128", "more, by wgmma", "dequantized to F16"]
     lines = ["| sm_90a | " + " | ".join(titles) + " |", "|---|" + "--:|" * len(titles)]
     for name, size in BYTES.items():
         cells = []
         for shape in shapes:
-            kernel, _, columns = shape.partition(", ")
-            number = found[f"{kernel}<{name}{', ' + columns if columns else ''}>", "sm_90a"][0]
-            cells.append(f"{number:.1f} ({number / size:.1f})")
+            kernel, _, variant = shape.partition(", ")
+            number = found[f"{kernel}<{name}{', ' + variant if variant else ''}>", "sm_90a"][0]
+            moved = size + 2 if kernel == "dequantize" else size
+            cells.append(f"{number:.1f} ({number / moved:.1f})")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

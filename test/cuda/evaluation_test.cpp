@@ -58,7 +58,7 @@ std::vector<std::string> answers(Transformer& model, std::size_t n, std::size_t 
 
 }  // namespace
 
-TEST_CASE("the embedded model's perplexity is the CPU's, within 0.2 %") {
+TEST_CASE("the embedded model's perplexity is the CPU's, within 0.2 %", "[whole]") {
   const auto device = test::device();
   if (!device) return;
   PerplexityOptions options{.context = 256, .chunks = 16};

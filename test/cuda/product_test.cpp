@@ -56,6 +56,28 @@ void check_product(const cuda::Device& device, std::size_t m, std::size_t rows, 
   REQUIRE(error < 1.5e-3);
 }
 
+template <class F>
+void check_dequantization(const cuda::Device& device, std::size_t rows, std::size_t cols) {
+  INFO(std::string(F::name) << " " << rows << " x " << cols);
+  const auto bytes = test::random_weights<F>(rows, cols, 9);
+  const MatrixView w{F::type, rows, cols, bytes.data()};
+  const auto matrix = cuda::DeviceMatrix::upload(device, w);
+  REQUIRE(matrix);
+  std::vector<float> expected(rows * cols), found(rows * cols, kPoison);
+  for (std::size_t r = 0; r < rows; ++r)
+    dequantize_rows(w, r, {expected.data() + r * cols, 1, cols});
+  REQUIRE(cuda::dequantize(*matrix, cuda::NumberType::kF32, found.data()));
+  REQUIRE(found == expected);
+  std::vector<Half> halves(rows * cols, Half{0x7bff});
+  REQUIRE(cuda::dequantize(*matrix, cuda::NumberType::kF16, halves.data()));
+  for (std::size_t i = 0; i < halves.size(); ++i)
+    REQUIRE(halves[i].bits == to_half(expected[i]).bits);
+  std::vector<BFloat16> brains(rows * cols, BFloat16{0x7f00});
+  REQUIRE(cuda::dequantize(*matrix, cuda::NumberType::kBF16, brains.data()));
+  for (std::size_t i = 0; i < brains.size(); ++i)
+    REQUIRE(brains[i].bits == to_bfloat16(expected[i]).bits);
+}
+
 }  // namespace
 
 TEMPLATE_TEST_CASE("products of every format, few columns", "", Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_0,
@@ -81,6 +103,16 @@ TEMPLATE_TEST_CASE("products of every format by warpgroups", "", Q2_K, Q3_K, Q4_
   if (!device) return;
   check_product<TestType>(*device, 70, 270, 512, cuda::RowOrder::kTiles);
   check_product<TestType>(*device, 130, 40, 768, cuda::RowOrder::kTiles);
+}
+
+TEMPLATE_TEST_CASE("products of whole tiles", "[whole]", Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_0, Q4_0,
+                   Q4_1, Q5_0, Q5_1, F16) {
+  const auto device = test::device();
+  if (!device) return;
+  check_product<TestType>(*device, 8, 128, 2048, cuda::RowOrder::kRows, cuda::Blocks::kFew);
+  for (const std::size_t m : {16u, 32u, 128u}) check_product<TestType>(*device, m, 128, 512);
+  if (const auto with_warpgroups = test::hopper())
+    check_product<TestType>(*with_warpgroups, 128, 256, 512, cuda::RowOrder::kTiles);
 }
 
 TEST_CASE("products of odd shapes by warpgroups, in every order", "[small]") {
@@ -170,28 +202,16 @@ TEST_CASE("the same product twice gives the same bits, also where K is divided")
   }
 }
 
-TEMPLATE_TEST_CASE("dequantization has the CPU's bits", "[small]", Q2_K, Q3_K, Q4_K, Q5_K, Q6_K,
-                   Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, F16) {
+TEMPLATE_TEST_CASE("dequantization has the CPU's bits", "[small][whole]", Q2_K, Q3_K, Q4_K, Q5_K,
+                   Q6_K, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, F16) {
+  if (const auto device = test::device()) check_dequantization<TestType>(*device, 21, 768);
+}
+TEST_CASE("dequantization of rows that begin anywhere has the CPU's bits", "[small]") {
   const auto device = test::device();
   if (!device) return;
-  constexpr std::size_t kRows = 21, kCols = 768;
-  const auto bytes = test::random_weights<TestType>(kRows, kCols, 9);
-  const MatrixView w{TestType::type, kRows, kCols, bytes.data()};
-  const auto matrix = cuda::DeviceMatrix::upload(*device, w);
-  REQUIRE(matrix);
-  std::vector<float> expected(kRows * kCols), found(kRows * kCols, kPoison);
-  for (std::size_t r = 0; r < kRows; ++r)
-    dequantize_rows(w, r, {expected.data() + r * kCols, 1, kCols});
-  REQUIRE(cuda::dequantize(*matrix, cuda::NumberType::kF32, found.data()));
-  REQUIRE(found == expected);
-  std::vector<Half> halves(kRows * kCols, Half{0x7bff});
-  REQUIRE(cuda::dequantize(*matrix, cuda::NumberType::kF16, halves.data()));
-  for (std::size_t i = 0; i < halves.size(); ++i)
-    REQUIRE(halves[i].bits == to_half(expected[i]).bits);
-  std::vector<BFloat16> brains(kRows * kCols, BFloat16{0x7f00});
-  REQUIRE(cuda::dequantize(*matrix, cuda::NumberType::kBF16, brains.data()));
-  for (std::size_t i = 0; i < brains.size(); ++i)
-    REQUIRE(brains[i].bits == to_bfloat16(expected[i]).bits);
+  check_dequantization<F16>(*device, 35, 37);
+  check_dequantization<BF16>(*device, 3, 303);
+  check_dequantization<Q8_0>(*device, 17, 32);
 }
 
 TEST_CASE("products of shapes that do not fit are refused") {
