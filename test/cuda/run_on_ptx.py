@@ -13,8 +13,7 @@ import tempfile
 from kernel_table import is_there
 
 
-def main() -> int:
-    program, architecture, cuobjdump, *tests = sys.argv[1:]
+def run(program: str, architecture: str, cuobjdump: str, tests: list[str], environment: dict[str, str]) -> int:
     if not is_there(cuobjdump):
         return 77
     with tempfile.NamedTemporaryFile(mode="w", suffix=".ptx") as file:
@@ -24,7 +23,10 @@ def main() -> int:
             return 1
         file.write(done.stdout)
         file.flush()
-        return subprocess.run([program, *tests, "--durations", "yes"], env=os.environ | {"KQUANT_PTX": file.name}).returncode
+        return subprocess.run([program, *tests, "--durations", "yes"],
+                              env=os.environ | environment | {"KQUANT_PTX": file.name}).returncode
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    program, architecture, cuobjdump, *tests = sys.argv[1:]
+    sys.exit(run(program, architecture, cuobjdump, tests, {}))

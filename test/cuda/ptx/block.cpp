@@ -156,6 +156,8 @@ void Block::run_group(Warp& warp, std::size_t index, int meets_at, int& steps) {
     if (active == 0) {
       ++next;
     } else if (i.flow == Instruction::Flow::kNext) {
+      if (traffic != nullptr && (i.bytes > 0 || i.copies))
+        (*traffic)[&i] += traffic_of(warp, i, active);
       if (i.execute != nullptr) i.execute(*this, warp, i, active);
       ++next;
       group().gave_way = warp.gives_way;
@@ -249,6 +251,7 @@ void launch(const Kernel& kernel, Dim grid, Dim block, u32 shared_bytes, const u
   std::iota(order.begin(), order.end(), u64{0});
   std::shuffle(order.begin(), order.end(), random);
   Block running(kernel, grid, block.x, shared_bytes, parameters);
+  running.traffic = TrafficCount::of(kernel.name);
   for (const u64 i : order)
     running.run({static_cast<u32>(i % grid.x), static_cast<u32>(i / grid.x % grid.y),
                  static_cast<u32>(i / grid.x / grid.y)},

@@ -16,6 +16,7 @@
 
 #include "memory.hpp"
 #include "program.hpp"
+#include "traffic.hpp"
 
 namespace kquant::ptx {
 
@@ -84,6 +85,14 @@ struct Warp {
   u32 uniform(Register r, u32 active) const {
     return get<u32>(r, static_cast<u32>(std::countr_zero(active)));
   }
+  /// Where an instruction of memory reads or writes; and where it copies from.
+  u64 address(const Instruction& i, u32 lane) const {
+    const Register base = i.operands[0];
+    return (base.wide ? get<u64>(base, lane) : get<u32>(base, lane)) + static_cast<u64>(i.offset);
+  }
+  u64 source(const Instruction& i, u32 lane) const {
+    return get<u64>(i.operands[1], lane) + static_cast<u64>(i.from_offset);
+  }
   void happens() { ++knows[number]; }
 };
 
@@ -124,6 +133,7 @@ struct Block {
   std::vector<Warp> warps;
   std::map<u32, PhaseBarrier> phase_barriers;  ///< by their address
   std::vector<BulkCopy> bulk_copies;
+  TrafficOfKernel* traffic = nullptr;  ///< where it is counted, if it is
 
  private:
   struct NamedBarrier {

@@ -178,6 +178,8 @@ bool decode_collective(const Statement& s, Names& names, Instruction& to) {
   }
   if (opcode == "ldmatrix" && s.has("m8n8") && s.has("x4") && s.has("trans")) {
     to.execute = load_matrices_transposed;
+    to.space = Space::kShared;
+    to.bytes = 16;
     to.operands.push_back(names.address(s.operands.at(1).at(0), Space::kShared, to.offset));
     for (const std::string& name : s.operands[0]) to.operands.push_back(names.operand(name, false));
     return true;

@@ -7,11 +7,6 @@
 namespace kquant::ptx {
 namespace {
 
-u64 address(const Warp& w, const Instruction& i, u32 lane) {
-  const Register base = i.operands[0];
-  return (base.wide ? w.get<u64>(base, lane) : w.get<u32>(base, lane)) + static_cast<u64>(i.offset);
-}
-
 bool is_local(const Warp& w, u64 at) {
   return at - reinterpret_cast<u64>(w.local.data()) < w.local.size();
 }
@@ -20,7 +15,7 @@ bool is_local(const Warp& w, u64 at) {
 template <bool kStores>
 std::conditional_t<kStores, u8*, const u8*> place(Block& b, Warp& w, const Instruction& i, u32 lane,
                                                   u32 bytes) {
-  const u64 at = address(w, i, lane);
+  const u64 at = w.address(i, lane);
   if (i.space == Space::kShared) {
     if constexpr (kStores)
       return b.shared.write(static_cast<u32>(at), bytes, bytes, w.number, w.knows);
@@ -70,7 +65,7 @@ Execute load_or_store(Type type, bool is_load) {
 template <class T>
 void add(Block&, Warp& w, const Instruction& i, u32 active) {
   lanes(active, [&](u32 l) {
-    u8* const at = DeviceMemory::instance().at(address(w, i, l), sizeof(T), sizeof(T));
+    u8* const at = DeviceMemory::instance().at(w.address(i, l), sizeof(T), sizeof(T));
     T before;
     std::memcpy(&before, at, sizeof(T));
     const T after = before + w.get<T>(i.operands[1], l);
@@ -84,8 +79,8 @@ constexpr u32 kCopyBytes = 16;  ///< of a cp.async
 /// Until the warp has waited for it, there are ones in its place.
 void copy(Block& b, Warp& w, const Instruction& i, u32 active) {
   lanes(active, [&](u32 l) {
-    const auto to = static_cast<u32>(address(w, i, l));
-    const u64 from = w.get<u64>(i.operands[1], l) + static_cast<u64>(i.from_offset);
+    const auto to = static_cast<u32>(w.address(i, l));
+    const u64 from = w.source(i, l);
     DeviceMemory::instance().at(from, kCopyBytes, kCopyBytes);
     std::memset(b.shared.write(to, kCopyBytes, kCopyBytes, w.number, w.knows), kPoison, kCopyBytes);
     w.copies.push_back({to, from});
@@ -105,7 +100,7 @@ void wait_for_copies(Block& b, Warp& w, const Instruction& i, u32) {
 
 void init_barrier(Block& b, Warp& w, const Instruction& i, u32 active) {
   lanes(active, [&](u32 l) {
-    const auto at = static_cast<u32>(address(w, i, l));
+    const auto at = static_cast<u32>(w.address(i, l));
     b.shared.write(at, 8, 8, w.number, w.knows);
     const i64 arrivals = w.get<i32>(i.operands[1], l);
     b.phase_barriers[at] = {
@@ -115,7 +110,7 @@ void init_barrier(Block& b, Warp& w, const Instruction& i, u32 active) {
 /// With a second operand: says how many bytes will come before the phase ends.
 void arrive(Block& b, Warp& w, const Instruction& i, u32 active) {
   lanes(active, [&](u32 l) {
-    PhaseBarrier& barrier = b.phase_barrier(static_cast<u32>(address(w, i, l)));
+    PhaseBarrier& barrier = b.phase_barrier(static_cast<u32>(w.address(i, l)));
     if (i.operands.size() > 1) barrier.missing_bytes += w.get<i32>(i.operands[1], l);
     --barrier.missing;
     learn(barrier.of_arrivals, w.knows);
@@ -126,7 +121,7 @@ void arrive(Block& b, Warp& w, const Instruction& i, u32 active) {
 /// operands: address, parity of the phase, whether it has ended.
 void try_wait(Block& b, Warp& w, const Instruction& i, u32 active) {
   lanes(active, [&](u32 l) {
-    const PhaseBarrier& barrier = b.phase_barrier(static_cast<u32>(address(w, i, l)));
+    const PhaseBarrier& barrier = b.phase_barrier(static_cast<u32>(w.address(i, l)));
     const bool has_ended = (barrier.phase & 1) != (w.get<u32>(i.operands[1], l) & 1);
     w.set<u32>(i.operands[2], l, has_ended);
     if (has_ended)
@@ -138,8 +133,8 @@ void try_wait(Block& b, Warp& w, const Instruction& i, u32 active) {
 /// operands: to, from, bytes, mbarrier.
 void copy_bulk(Block& b, Warp& w, const Instruction& i, u32 active) {
   lanes(active, [&](u32 l) {
-    const auto to = static_cast<u32>(address(w, i, l)), bytes = w.get<u32>(i.operands[2], l);
-    const u64 from = w.get<u64>(i.operands[1], l) + static_cast<u64>(i.from_offset);
+    const auto to = static_cast<u32>(w.address(i, l)), bytes = w.get<u32>(i.operands[2], l);
+    const u64 from = w.source(i, l);
     const u32 barrier = w.get<u32>(i.operands[3], l);
     if (bytes == 0 || bytes % 16 != 0)
       throw Fault("a bulk copy of " + std::to_string(bytes) + " bytes");
@@ -180,15 +175,18 @@ bool decode_memory(const Statement& s, Names& names, Instruction& to) {
     const auto& values = s.operands.at(is_load ? 0 : 1);
     for (const std::string& value : values)
       to.operands.push_back(names.operand(value, is_wide(s.type())));
+    to.bytes = bytes_of(s.type()) * static_cast<u32>(values.size());
   } else if ((opcode == "atom" || opcode == "red") && to.space == Space::kGlobal && s.has("add")) {
     to.execute = s.type() == Type::kU32 ? add<u32> : s.type() == Type::kF32 ? add<float> : nullptr;
     const std::size_t first = opcode == "atom" ? 1 : 0;
     put_address(first);
     put(first + 1);
+    to.bytes = bytes_of(s.type());
     if (opcode == "atom") put(0);
   } else if (opcode == "cp" && s.has("bulk") && s.has("mbarrier::complete_tx::bytes") &&
              s.operands.size() == 4) {
     to.execute = copy_bulk;
+    to.copies = true;
     to.space = Space::kShared;
     put_address(0);
     put_source(1);
@@ -205,6 +203,8 @@ bool decode_memory(const Statement& s, Names& names, Instruction& to) {
     to.offset = std::stoi(text(0));
   } else if (opcode == "cp" && s.has("cg") && s.operands.size() == 3 && text(2) == "16") {
     to.execute = copy;
+    to.copies = true;
+    to.bytes = kCopyBytes;
     to.space = Space::kShared;
     put_address(0);
     put_source(1);

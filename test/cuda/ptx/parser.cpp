@@ -29,22 +29,6 @@ std::vector<std::string> split(std::string_view s, char separator) {
 u32 number(std::string_view s) {
   return static_cast<u32>(std::strtoul(std::string(s).c_str(), nullptr, 0));
 }
-u32 bytes_of(Type t) {
-  switch (t) {
-    case Type::kU8:
-    case Type::kS8:
-      return 1;
-    case Type::kU16:
-    case Type::kS16:
-    case Type::kF16:
-      return 2;
-    case Type::kU64:
-    case Type::kS64:
-      return 8;
-    default:
-      return 4;
-  }
-}
 Type type_of(std::string_view name) {
   static const std::map<std::string_view, Type> types{
       {"pred", Type::kPred},    {"b8", Type::kU8},   {"u8", Type::kU8},   {"s8", Type::kS8},
@@ -310,6 +294,23 @@ class Parser : public Names {
 
 bool Statement::has(std::string_view part) const {
   return std::find(parts.begin() + 1, parts.end(), part) != parts.end();
+}
+
+u32 bytes_of(Type t) {
+  switch (t) {
+    case Type::kU8:
+    case Type::kS8:
+      return 1;
+    case Type::kU16:
+    case Type::kS16:
+    case Type::kF16:
+      return 2;
+    case Type::kU64:
+    case Type::kS64:
+      return 8;
+    default:
+      return 4;
+  }
 }
 
 bool is_wide(Type type) {

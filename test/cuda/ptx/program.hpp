@@ -71,7 +71,9 @@ struct Instruction {
   int target = -1;  ///< of a branch: index of an instruction
   i64 offset = 0;   ///< to be added to the address
   i64 from_offset = 0;
-  int line = 0;  ///< in the kernel's text
+  u32 bytes = 0;        ///< that a lane reads or writes in memory
+  bool copies = false;  ///< from device to shared memory; bytes = 0: as many as operand 2 says
+  int line = 0;         ///< in the kernel's text
   std::vector<Register> operands;
 };
 
@@ -121,6 +123,7 @@ struct Statement {
   [[noreturn]] void unknown() const { throw Fault("not known here: " + text); }
 };
 bool is_wide(Type type);
+u32 bytes_of(Type type);
 
 /// make.operator()<T>() for the C++ type T of an integer in a register; null for other types.
 template <class Make>

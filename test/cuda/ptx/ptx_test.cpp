@@ -131,6 +131,54 @@ TEST_CASE("registers of a product do not change before it has been waited for") 
   CHECK_THAT(fault(product(""), 32), says("ends before its products do"));
 }
 
+/// Of one warp's accesses, without those of the kernel's parameter.
+Traffic traffic(const std::string& body) {
+  const TrafficCount count;
+  run(body, 32);
+  Traffic sum;
+  for (const auto& [kernel, instructions] : count.kernels)
+    for (const auto& [instruction, one] : instructions) sum += one;
+  return sum;
+}
+TEST_CASE("sectors and rounds of accesses are counted") {
+  const auto device = [](const std::string& body) {
+    const Traffic t = traffic(body);
+    CHECK((t.rounds == 0 && t.fewest_rounds == 0));
+    return std::pair(t.sectors, t.fewest_sectors);
+  };
+  const std::string store =
+      "cvt.u64.u32 %rd3, %r1;\nadd.s64 %rd3, %rd1, %rd3;\n"
+      "st.global.u32 [%rd3], %t;\n";
+  using Pair = std::pair<u64, u64>;
+  CHECK(device("st.global.u32 [%rd2], %t;\n") == Pair(4, 4));
+  CHECK(device("and.b32 %r1, %r91, 15;\n" + store) == Pair(1, 1));  // the same four words
+  CHECK(device("and.b32 %r1, %t, 15;\nshl.b32 %r1, %r1, 3;\n" + store) == Pair(4, 2));
+  CHECK(device("and.b32 %r1, %t, 3;\nshl.b32 %r1, %r1, 5;\n" + store) == Pair(4, 1));
+  CHECK(device("setp.ne.s32 %p1, %t, 0;\n@!%p1 st.global.u32 [%rd2], %t;\n") == Pair(1, 1));
+
+  const auto shared = [](const std::string& body) {
+    const Traffic t = traffic(body);
+    CHECK((t.sectors == 0 && t.fewest_sectors == 0));
+    return std::pair(t.rounds, t.fewest_rounds);
+  };
+  const auto every = [](int shift, const std::string& access) {
+    return "shl.b32 %r1, %t, " + std::to_string(shift) +
+           ";\nand.b32 %r1, %r1, 1023;\nadd.s32 %r1, %r1, %r90;\n" + access + ";\n";
+  };
+  const std::string word = "st.shared.u32 [%r1], %t",
+                    four = "ld.shared.v4.u32 {%r2, %r3, %r4, %r5}, [%r1]";
+  CHECK(shared(every(2, word)) == Pair(1, 1));
+  CHECK(shared(every(3, word)) == Pair(2, 1));
+  CHECK(shared(every(5, word)) == Pair(8, 1));
+  CHECK(shared(every(7, word)) == Pair(8, 1));  // eight words, each written by four lanes
+  CHECK(shared(every(4, four)) == Pair(4, 4));
+  CHECK(shared(every(5, four)) == Pair(8, 4));
+
+  const Traffic copied = traffic(copies("cp.async.wait_group 0;\n"));
+  CHECK((copied.sectors == 4 + 1 + 4 && copied.fewest_sectors == copied.sectors));
+  CHECK((copied.rounds == 4 + 4 && copied.fewest_rounds == 4 + 1));
+}
+
 TEST_CASE("lanes that branch apart meet again") {
   const std::string branches =
       "mov.u32 %r1, 0;\nand.b32 %r2, %t, 3;\nloop:\nadd.s32 %r1, %r1, 10;\nsetp.ge.u32 %p1, %r1, "

@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <sstream>
 #include <unordered_map>
 
@@ -29,6 +30,24 @@ std::unordered_map<const void*, std::string>& kernel_names() {
   static std::unordered_map<const void*, std::string> names;
   return names;
 }
+
+/// What KQUANT_PTX_TRAFFIC names is written at the end: a line for each instruction of a kernel.
+struct TrafficFile {
+  const char* const path = std::getenv("KQUANT_PTX_TRAFFIC");
+  std::optional<TrafficCount> count;
+  TrafficFile() {
+    if (path != nullptr) count.emplace();
+  }
+  ~TrafficFile() {
+    if (!count) return;
+    std::ofstream out(path);
+    out << "kernel,line,sectors,fewest_sectors,rounds,fewest_rounds\n";
+    for (const auto& [kernel, instructions] : count->kernels)
+      for (const auto& [i, t] : instructions)
+        out << kernel << ',' << i->line << ',' << t.sectors << ',' << t.fewest_sectors << ','
+            << t.rounds << ',' << t.fewest_rounds << '\n';
+  }
+} traffic_file;
 
 Module& module() {
   static Module read = [] {
