@@ -6,6 +6,7 @@
 
 #include "cuda/attention.cuh"
 #include "cuda/half_rows.hpp"
+#include "cuda/lookup.cuh"
 #include "cuda/many_columns.cuh"
 #include "cuda/pack.hpp"
 #include "device.hpp"
@@ -156,6 +157,16 @@ void check_unit() {
 TEMPLATE_TEST_CASE("units hold the weights of the file, exactly, and fragments nearly", "", Q2_K,
                    Q3_K, Q4_K, Q5_K, Q6_K, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1) {
   check_unit<TestType>();
+}
+
+TEST_CASE("dequantization of any number of rows is one launch") {
+  constexpr int rows = 1 << 22, units = 3;
+  const Table table{nullptr, nullptr, rows, units * kUnitCols, units};
+  for (const auto numbers : {Numbers::kF32, Numbers::kF16, Numbers::kBf16}) {
+    const Launch launch = dequantize_launch(table, numbers);
+    REQUIRE((launch.y == 1 && launch.z == 1));  // beyond 65535 of these there is no launch
+    REQUIRE(launch.x == rows / 16 * units / kDequantizeWarps);
+  }
 }
 
 TEST_CASE("rows far from 1 in size keep their weights") {
