@@ -63,7 +63,6 @@ Traffic& Traffic::operator+=(const Traffic& other) {
 
 Traffic traffic_of(const Warp& w, const Instruction& i, u32 active) {
   Traffic out;
-  if (i.bytes == 0 && !i.copies) return out;
   Addresses at{};
   if (i.bytes == 0) {
     lanes(active, [&](u32 l) {
@@ -88,6 +87,13 @@ Traffic traffic_of(const Warp& w, const Instruction& i, u32 active) {
 TrafficCount::TrafficCount() : before_(std::exchange(latest, this)) {}
 TrafficCount::~TrafficCount() {
   latest = before_;
+}
+Traffic TrafficCount::total(std::string_view part_of_name) const {
+  Traffic sum;
+  for (const auto& [kernel, instructions] : kernels)
+    if (kernel.find(part_of_name) != kernel.npos)
+      for (const auto& [instruction, one] : instructions) sum += one;
+  return sum;
 }
 TrafficOfKernel* TrafficCount::of(const std::string& kernel) {
   return latest != nullptr ? &latest->kernels[kernel] : nullptr;

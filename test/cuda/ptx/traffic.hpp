@@ -9,6 +9,7 @@
 
 #include <map>
 #include <string>
+#include <string_view>
 
 #include "program.hpp"
 
@@ -20,7 +21,7 @@ struct Traffic {
   Traffic& operator+=(const Traffic& other);
 };
 
-/// Of one instruction of a warp.
+/// Of one instruction of a warp that accesses memory.
 Traffic traffic_of(const Warp& warp, const Instruction& instruction, u32 active);
 
 using TrafficOfKernel = std::map<const Instruction*, Traffic>;
@@ -33,6 +34,8 @@ class TrafficCount {
   TrafficCount(const TrafficCount&) = delete;
   /// By names of kernels.
   std::map<std::string, TrafficOfKernel> kernels;
+  /// Of those whose names have this in them.
+  Traffic total(std::string_view part_of_name = "") const;
   /// Where a kernel is counted; null where nothing is.
   static TrafficOfKernel* of(const std::string& kernel);
 

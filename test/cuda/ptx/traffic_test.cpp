@@ -19,11 +19,7 @@ std::size_t bytes_of_product(const cuda::DeviceMatrix& w, std::size_t m, cuda::R
   std::vector<float> y(m * kRows);
   const ptx::TrafficCount count;
   REQUIRE(cuda::matmul_in_order(order, w, {x.data(), m, kCols}, {y.data(), m, kRows}, blocks));
-  std::size_t sectors = 0;
-  for (const auto& [kernel, instructions] : count.kernels)
-    if (kernel.find("_columns") != kernel.npos)
-      for (const auto& [instruction, traffic] : instructions) sectors += traffic.sectors;
-  return 32 * sectors;
+  return 32 * count.total("_columns").sectors;
 }
 
 }  // namespace
