@@ -2,61 +2,35 @@
 // Causal attention over the cache, for prefill and decoding: softmax(q k^T) v with grouped heads,
 // an optional window and soft cap, softmax on the fly (arXiv:2205.14135, 2307.08691).
 //
-// A block has up to 64 query rows (tokens x the heads that share a KV head), 16 of each warp, and
-// walks keys 64 at a time (32 of more than 128 dimensions), two tiles of K and V in shared memory:
-// cp.async brings the next one while tensor cores work on this one. Scores stay in registers and
-// become operand A of the product with V as they are. Where there are few rows to many keys
-// (decoding), keys are divided among blocks, and merge_attention adds what they found.
+// A block has up to 64 query rows (tokens x the heads that share a KV head) and walks keys 64 at a
+// time (32 of more than 128 dimensions), two tiles of K and V in shared memory: cp.async brings the
+// next one while tensor cores work on this one. Scores stay in registers and become operand A of
+// the product with V as they are. Its warps share the work by rows or, where there are no more
+// than one warp's (decoding), by keys:
 //
-//     registers   scores 32, values kDim / 2, queries from L1: about 200 at kDim = 128
+//     kSplit::kRows                          kSplit::kKeys
+//
+//                keys of a tile                         keys of a tile
+//                +--------------+                       +---+---+---+---+
+//     16 rows    |    warp 0    |            16 rows    | 0 | 1 | 2 | 3 |
+//     16 rows    |    warp 1    |                       +---+---+---+---+
+//     16 rows    |    warp 2    |
+//     16 rows    |    warp 3    |            warp 0 adds up what the warps found.
+//                +--------------+
+//
+// Where all blocks together have few rows to many keys, keys are divided among blocks too, and
+// merge_attention adds up what they found.
+//
+//     registers   scores 32 (kKeys: 8), values kDim / 2, queries from L1: about 200 at kDim = 128
 //     shared      4 tiles of keys x kDim x 2 bytes: 32 KB (64), 64 KB (128, 256)
 //     limit       decoding: the memory that K and V are read from (64 KB in flight a block);
 //                 prefill: mma.sync, 2 x 64 x 16 x kDim products to 64 x 16 exponentials a warp
 //
 // Lane 4g + t holds of K's 32-dimension chunks dimensions 8t … 8t + 7, as of W in layout.hpp.
 
-#include "cuda/half_rows.hpp"
-#include "cuda/kv_layout.hpp"
-#include "cuda/vocabulary.hpp"
+#include "cuda/attention.hpp"
 
 namespace kquant::cuda {
-
-inline constexpr int kAttentionWarps = 4, kAttentionThreads = kAttentionWarps * kWarp;
-inline constexpr int kQueryRows = 16 * kAttentionWarps, kKeys = 64;
-
-/// Query rows and keys of one block. Row r of a piece: token r / group, head r % group.
-struct AttentionTile {
-  const std::byte* cache;
-  int capacity, kv_head;
-  int first_row;       ///< of the chunk: where the piece's first token is
-  int first_position;  ///< of that token
-  int begin, end;      ///< rows, at most kQueryRows
-  int key_begin, key_end;
-  int part;  ///< where its sums go to be merged; -1: it has all keys
-};
-
-/// Of a row of a part: whole sectors of memory.
-KQ_HOST_DEVICE constexpr int part_floats(int dim_v) {
-  return KvLayout::padded(dim_v) + 8;
-}
-
-/// Parts that make up one tile.
-struct AttentionMerge {
-  int kv_head, first_row, begin, end;
-  int first_part, parts;
-};
-
-struct AttentionCall {
-  const AttentionTile* tiles;
-  const AttentionMerge* merges;
-  KvLayout kv;
-  int layer, q_heads;
-  int window;              ///< tokens seen, the current one included; 0: all
-  float soft_cap;          ///< 0: none
-  const std::uint16_t* q;  ///< rows of q_heads * padded_k, scaled
-  HalfRows out;  ///< rows of q_heads * dim_v; scales and what lies beyond stay as they are
-  float* parts;  ///< kQueryRows x part_floats() each: values, largest score, sum
-};
 
 template <int kDim>
 struct AttentionShape {
@@ -65,6 +39,9 @@ struct AttentionShape {
   static constexpr int kTile = kTileKeys * kDim * 2;  ///< bytes of K or V
   static constexpr std::size_t kShared = 4 * kTile;
 };
+
+/// How warps share a block's work.
+enum class Split { kRows, kKeys };
 
 /// Byte of 16-byte piece `piece` of key `key`. K is read 2 keys x 64 bytes, V 8 keys x 16 bytes at
 /// a time: both without a bank conflict.
@@ -126,12 +103,74 @@ KQ_DEVICE void load_tile(std::byte* to, const std::byte* codes, const std::byte*
   }
 }
 
-template <int kDim, bool kQ8>
+inline constexpr float kLog2e = 1.44269504f;
+
+/// What a warp has found for its rows g and g + 8.
+template <int kTiles8>
+struct Found {
+  float value[kTiles8][4] = {};  ///< weights times V: fragments of mma, not yet divided by sum
+  float most[2], sum[2] = {};    ///< the largest score; weights, exp(score - most)
+};
+
+/// Adds to what warp 0 has found what other warps have for the same rows, through all of the
+/// block's shared memory from `memory` on. All threads of the block call it.
+template <int kWarps, int kTiles8>
+KQ_DEVICE void add_up_warps(Found<kTiles8>& found, std::byte* memory) {
+  constexpr int kBytes = (kTiles8 + 1) * kWarp * 16;  // of a warp
+  std::byte* const mine = memory + lane() * 16;
+  const auto words = [](const float(&x)[4]) {
+    Words4 out;
+#pragma unroll
+    for (int e = 0; e < 4; ++e) out.at[e] = __builtin_bit_cast(std::uint32_t, x[e]);
+    return out;
+  };
+  sync_block();  // all have left the tiles that were there
+  if (warp() > 0 && warp() < kWarps) {
+    std::byte* const to = mine + (warp() - 1) * kBytes;
+    store16(to, words({found.most[0], found.most[1], found.sum[0], found.sum[1]}));
+#pragma unroll
+    for (int j = 0; j < kTiles8; ++j) store16(to + (j + 1) * kWarp * 16, words(found.value[j]));
+  }
+  sync_block();
+  if (warp() > 0) return;
+
+#pragma unroll
+  for (int w = 1; w < kWarps; ++w) {
+    const std::byte* from = mine + (w - 1) * kBytes;
+    const auto floats = [&](int piece, float(&x)[4]) {
+      const Words4 loaded = load16(from + piece * kWarp * 16);
+#pragma unroll
+      for (int e = 0; e < 4; ++e) x[e] = __builtin_bit_cast(float, loaded.at[e]);
+    };
+    float other[4], shrink[2], grow[2];
+    floats(0, other);
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const float most = fmaxf(found.most[h], other[h]);
+      shrink[h] = exp2_fast((found.most[h] - most) * kLog2e);
+      grow[h] = exp2_fast((other[h] - most) * kLog2e);
+      found.most[h] = most;
+      found.sum[h] = fmaf(found.sum[h], shrink[h], other[2 + h] * grow[h]);
+    }
+#pragma unroll
+    for (int j = 0; j < kTiles8; ++j) {
+      floats(j + 1, other);
+#pragma unroll
+      for (int e = 0; e < 4; ++e)
+        found.value[j][e] = fmaf(found.value[j][e], shrink[e / 2], other[e] * grow[e / 2]);
+    }
+  }
+}
+
+template <int kDim, bool kQ8, Split kSplit>
 KQ_KERNEL(kAttentionThreads)
 void attention(AttentionCall a) {
   using S = AttentionShape<kDim>;
-  constexpr int kTiles8 = kDim / 8, kTileKeys = S::kTileKeys, kScores = kTileKeys / 8;
-  constexpr float kLog2e = 1.44269504f, kNothing = -3.0e38f;
+  constexpr bool kSameRows = kSplit == Split::kKeys;
+  constexpr int kTiles8 = kDim / 8, kTileKeys = S::kTileKeys;
+  // A product with V has 16 keys at least: of 32, two warps have some, and all bring them.
+  constexpr int kWarpKeys = kSameRows ? 16 : kTileKeys, kScores = kWarpKeys / 8;
+  constexpr float kNothing = -3.0e38f;
   wait_for_previous_launches();
   const AttentionTile tile = a.tiles[block().x];
   const int group = a.q_heads / a.kv.heads, padded_k = a.kv.padded_k(), padded_v = a.kv.padded_v();
@@ -151,8 +190,9 @@ void attention(AttentionCall a) {
   };
 
   // Rows g and g + 8 of this warp. Those beyond the last one repeat it and are not written.
-  const int warp_begin = tile.begin + warp() * 16;
-  const bool has_rows = warp_begin < tile.end;
+  const int warp_begin = tile.begin + (kSameRows ? 0 : warp() * kWarpRows);
+  const int warp_keys = kSameRows ? warp() * kWarpKeys : 0;  // where its keys begin in a tile
+  const bool has_work = warp_begin < tile.end && warp_keys < kTileKeys;
   int row[2], position[2];
   const std::uint16_t* q[2];
 #pragma unroll
@@ -167,20 +207,23 @@ void attention(AttentionCall a) {
                static_cast<std::size_t>(padded_k) +
            8 * t;
   }
-  const int last_row = warp_begin + 15 < tile.end ? warp_begin + 15 : tile.end - 1;
+  const int last_row =
+      warp_begin + kWarpRows <= tile.end ? warp_begin + kWarpRows - 1 : tile.end - 1;
   const int first_position = tile.first_position + warp_begin / group;
   const int last_position = tile.first_position + last_row / group;
   const float per_cap = a.soft_cap > 0 ? 1.0f / a.soft_cap : 0.0f;
 
-  float value[kTiles8][4] = {}, most[2] = {kNothing, kNothing}, sum[2] = {};
+  Found<kTiles8> found{.most = {kNothing, kNothing}};
+  auto& [value, most, sum] = found;
   int buffer = 0;
   if (tile.key_begin < tile.key_end) load(tile.key_begin, 0);
-  for (int first = tile.key_begin; first < tile.key_end; first += kTileKeys, buffer ^= 1) {
+  for (int begin = tile.key_begin; begin < tile.key_end; begin += kTileKeys, buffer ^= 1) {
     wait_copies<0>();
     sync_block();  // this tile is there, and all have left the other one
-    if (first + kTileKeys < tile.key_end) load(first + kTileKeys, buffer ^ 1);
-    if (!has_rows) continue;
-    const std::byte* keys = shared_memory() + buffer * 2 * S::kTile;
+    if (begin + kTileKeys < tile.key_end) load(begin + kTileKeys, buffer ^ 1);
+    const int first = begin + warp_keys;
+    if (!has_work || first >= tile.key_end) continue;
+    const std::byte* keys = shared_memory() + buffer * 2 * S::kTile + warp_keys * (kDim * 2);
     const std::byte* values = keys + S::kTile;
 
     float score[kScores][4] = {};
@@ -206,7 +249,7 @@ void attention(AttentionCall a) {
     };
     if (a.soft_cap > 0)
       each_score([&](float& s, int, int) { s = a.soft_cap * tanh_fast(s * per_cap); });
-    const int last = first + kTileKeys - 1;
+    const int last = first + kWarpKeys - 1;
     const bool all_seen = last < tile.key_end && last <= first_position &&
                           (a.window == 0 || first > last_position - a.window);
     if (!all_seen)
@@ -240,7 +283,7 @@ void attention(AttentionCall a) {
     });
 
 #pragma unroll
-    for (int step = 0; step < kTileKeys / 16; ++step) {
+    for (int step = 0; step < kWarpKeys / 16; ++step) {
       const float(&s)[4] = score[2 * step];
       const float(&n)[4] = score[2 * step + 1];
       const std::uint32_t p[4] = {to_half2(s[0], s[1]).bits, to_half2(s[2], s[3]).bits,
@@ -254,13 +297,17 @@ void attention(AttentionCall a) {
       }
     }
   }
-  if (!has_rows) return;
-
-  const bool even = a.kv.dim_v % 2 == 0;  // pairs of dimensions lie side by side
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     sum[h] += shuffle_xor(sum[h], 1);
     sum[h] += shuffle_xor(sum[h], 2);
+  }
+  if constexpr (kSameRows) add_up_warps<kTileKeys / kWarpKeys>(found, shared_memory());
+  if (kSameRows ? warp() > 0 : !has_work) return;
+
+  const bool even = a.kv.dim_v % 2 == 0;  // pairs of dimensions lie side by side
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
     if (row[h] >= tile.end) continue;
     const float inverse = sum[h] > 0 ? 1.0f / sum[h] : 0.0f;
     const int head = tile.kv_head * group + row[h] % group;
@@ -311,7 +358,7 @@ void merge_attention(AttentionCall a) {
   for (int i = 1; i < m.parts; ++i) most = fmaxf(most, part(i)[padded_v]);
   float value = 0, sum = 0;
   for (int i = 0; i < m.parts; ++i) {
-    const float weight = exp2_fast((part(i)[padded_v] - most) * 1.44269504f);
+    const float weight = exp2_fast((part(i)[padded_v] - most) * kLog2e);
     value = fmaf(weight, part(i)[thread()], value);
     sum = fmaf(weight, part(i)[padded_v + 1], sum);
   }

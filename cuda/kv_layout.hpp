@@ -15,6 +15,8 @@
 
 namespace kquant::cuda {
 
+inline constexpr int kMostHeadDim = 256;
+
 struct KvLayout {
   int layers = 0, heads = 0, dim_k = 0, dim_v = 0;
   bool q8 = false;

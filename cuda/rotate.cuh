@@ -10,7 +10,7 @@
 
 namespace kquant::cuda {
 
-inline constexpr int kRotateWarps = 4, kMostHeadDim = 256;
+inline constexpr int kRotateWarps = 4;
 inline constexpr std::size_t kRotateShared = kRotateWarps * kMostHeadDim * sizeof(float);
 
 struct Rotate {

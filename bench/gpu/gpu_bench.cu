@@ -21,7 +21,7 @@
 
 #include "bench/give_up.hpp"
 #include "bench/weights.hpp"
-#include "cuda/attention.cuh"
+#include "cuda/attention.hpp"
 #include "cuda/format_kernels.hpp"
 #include "cuda/matrix.hpp"
 #include "cuda/model/plan.hpp"
@@ -328,8 +328,7 @@ void measure_attention(const std::shared_ptr<Queue>& queue, bool q8, int tokens,
   const auto rows = static_cast<std::size_t>(tokens * batch);
   const Buffer q = random_memory(queue, rows * kHeads * kDim * 2);
   const Buffer out = random_memory(queue, rows * kHeads * kDim * 2);
-  const Buffer parts =
-      random_memory(queue, plan.tiles.size() * kQueryRows * (kDim + 2) * sizeof(float));
+  const Buffer parts = random_memory(queue, plan.grid().bytes_of_parts(kDim));
   const AttentionCall call{.tiles = tiles.as<AttentionTile>(),
                            .merges = merges.as<AttentionMerge>(),
                            .kv = kv,
@@ -340,16 +339,7 @@ void measure_attention(const std::shared_ptr<Queue>& queue, bool q8, int tokens,
                            .q = q.as<std::uint16_t>(),
                            .out = {.data = out.as<std::uint16_t>(), .padded = kHeads * kDim},
                            .parts = parts.as<float>()};
-  const double seconds = seconds_of_launches(queue, [&] {
-    queue->launch({.x = static_cast<int>(plan.tiles.size()),
-                   .threads = kAttentionThreads,
-                   .shared = AttentionShape<kDim>::kShared},
-                  q8 ? attention<kDim, true> : attention<kDim, false>, call);
-    if (!plan.merges.empty())
-      queue->launch(
-          {.x = static_cast<int>(plan.merges.size()), .y = plan.most_rows(), .threads = 256},
-          merge_attention<>, call);
-  });
+  const double seconds = seconds_of_launches(queue, [&] { attend(*queue, call, plan.grid()); });
   const double pairs = static_cast<double>(batch) * tokens * (before + (tokens + 1) / 2.0);
   print("attention", q8 ? "Q8_0" : "F16", static_cast<std::size_t>(tokens),
         static_cast<std::size_t>(batch), static_cast<std::size_t>(before), seconds,

@@ -36,8 +36,7 @@ DeviceChunk::DeviceChunk(const Config& config, const Weights& weights)
       rope_local_(local_frequencies(config)) {}
 
 DeviceChunk::Shape DeviceChunk::shape() const {
-  return {rows_, outputs_, global_.plan.parts, global_.plan.tiles.size(), local_.plan.tiles.size(),
-          kv_.q8};
+  return {rows_, outputs_, global_.plan.grid(), local_.plan.grid(), kv_.q8};
 }
 
 void DeviceChunk::lay_out(const Share& share, std::span<const ChunkPiece> pieces, int blocks) {
@@ -96,8 +95,7 @@ Result<bool> DeviceChunk::place(const std::shared_ptr<Queue>& queue, const Share
     copy(attention->merges, attention->plan.merges);
   }
   if (global_.plan.parts > 1) {
-    const std::size_t bytes = global_.plan.tiles.size() * size(kQueryRows) *
-                              size(part_floats(share.config.head_dim_v)) * sizeof(float);
+    const std::size_t bytes = global_.plan.grid().bytes_of_parts(share.config.head_dim_v);
     at_least(parts_, bytes, bytes, "attention");
   }
   if (!state) return fail(state.error());

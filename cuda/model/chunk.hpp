@@ -32,9 +32,9 @@ class DeviceChunk {
   Result<bool> place(const std::shared_ptr<Queue>& queue, const Share& share,
                      std::span<const ChunkPiece> pieces, bool q8);
 
-  /// What launches depend on: rows, outputs, parts, tiles with global keys, with local ones, type
-  /// of cache.
-  using Shape = std::tuple<int, int, int, std::size_t, std::size_t, bool>;
+  /// What launches depend on: rows, outputs, attention to all keys and to those within a window,
+  /// type of cache.
+  using Shape = std::tuple<int, int, AttentionGrid, AttentionGrid, bool>;
   Shape shape() const;
 
   int rows() const { return rows_; }

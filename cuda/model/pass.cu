@@ -3,29 +3,11 @@
 #include <algorithm>
 #include <string>
 
-#include "cuda/attention.cuh"
+#include "cuda/attention.hpp"
 #include "cuda/format_kernels.hpp"
 #include "cuda/rotate.cuh"
 
 namespace kquant::cuda {
-namespace {
-
-/// The attention kernel for heads of this many dimensions.
-struct AttentionKernel {
-  void (*kernel)(AttentionCall);
-  std::size_t shared;
-};
-AttentionKernel attention_for(int dim, bool q8) {
-  const auto of = [&]<int kDim>() {
-    return AttentionKernel{q8 ? attention<kDim, true> : attention<kDim, false>,
-                           AttentionShape<kDim>::kShared};
-  };
-  if (dim <= 64) return of.template operator()<64>();
-  if (dim <= 128) return of.template operator()<128>();
-  return of.template operator()<256>();
-}
-
-}  // namespace
 
 DevicePass::DevicePass(Rank rank, Share share, const Weights& weights)
     : rank_(std::move(rank)), share_(std::move(share)), chunk_(share_.config, weights) {}
@@ -227,15 +209,7 @@ void DevicePass::enqueue_attention(std::size_t index) {
                            .q = q_.as<std::uint16_t>(),
                            .out = for_rows(heads_, chunk_.rows()),
                            .parts = chunk_.parts()};
-  const AttentionKernel kernel = attention_for(std::max(kv.padded_k(), kv.padded_v()), kv.q8);
-  queue()->launch({.x = static_cast<int>(plan.tiles.size()),
-                   .threads = kAttentionThreads,
-                   .shared = kernel.shared},
-                  kernel.kernel, call);
-  if (!plan.merges.empty())
-    queue()->launch(
-        {.x = static_cast<int>(plan.merges.size()), .y = plan.most_rows(), .threads = kMostHeadDim},
-        merge_attention<>, call);
+  attend(*queue(), call, plan.grid());
 }
 
 void DevicePass::run(bool to_logits) {

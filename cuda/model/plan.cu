@@ -14,10 +14,11 @@ int divided_up(int n, int unit) {
 
 }  // namespace
 
-int AttentionPlan::most_rows() const {
-  int most = 0;
-  for (const AttentionTile& tile : tiles) most = std::max(most, tile.end - tile.begin);
-  return most;
+AttentionGrid AttentionPlan::grid() const {
+  AttentionGrid grid{static_cast<int>(tiles.size()), static_cast<int>(merges.size())};
+  for (const AttentionTile& tile : tiles)
+    grid.most_rows = std::max(grid.most_rows, tile.end - tile.begin);
+  return grid;
 }
 
 AttentionPlan plan_attention(std::span<const PlannedPiece> pieces, int kv_heads, int group,

@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "cuda/attention.cuh"
+#include "cuda/attention.hpp"
 
 namespace kquant::cuda {
 
@@ -24,8 +24,7 @@ struct AttentionPlan {
   std::vector<AttentionMerge> merges;  ///< none where every tile has all its keys
   int parts = 1;                       ///< of each tile
 
-  /// Query rows of the largest tile.
-  int most_rows() const;
+  AttentionGrid grid() const;
 };
 
 /// Query rows of each piece and KV head in tiles of at most kQueryRows, their keys divided into

@@ -2,7 +2,7 @@
 #include <cmath>
 #include <map>
 
-#include "cuda/attention.cuh"
+#include "cuda/attention.hpp"
 #include "cuda/model/plan.hpp"
 #include "cuda/rotate.cuh"
 #include "device_memory.hpp"
@@ -22,27 +22,6 @@ struct Problem {
   bool q8 = false;
   int blocks = 1;  ///< more than tiles: keys are divided
 };
-
-void attend(const Device& device, const AttentionCall& call, const AttentionPlan& plan) {
-  const int dim = std::max(call.kv.padded_k(), call.kv.padded_v());
-  const auto run = [&]<int kDim>() {
-    const Launch launch{.x = static_cast<int>(plan.tiles.size()),
-                        .threads = kAttentionThreads,
-                        .shared = AttentionShape<kDim>::kShared};
-    device.queue()->launch(launch, call.kv.q8 ? attention<kDim, true> : attention<kDim, false>,
-                           call);
-  };
-  if (dim <= 64)
-    run.template operator()<64>();
-  else if (dim <= 128)
-    run.template operator()<128>();
-  else
-    run.template operator()<256>();
-  if (!plan.merges.empty())
-    device.queue()->launch(
-        {.x = static_cast<int>(plan.merges.size()), .y = plan.most_rows(), .threads = 256},
-        merge_attention<>, call);
-}
 
 /// Rotation by nothing, then attention over first + tokens tokens, of which the last are new.
 void check(const Device& device, const Problem& p) {
@@ -85,14 +64,13 @@ void check(const Device& device, const Problem& p) {
   const Buffer merges =
       to_device(device, plan.merges.empty() ? std::vector<AttentionMerge>(1) : plan.merges);
   const Buffer parts = to_device(
-      device,
-      std::vector<float>(plan.tiles.size() * size(kQueryRows * part_floats(kv.dim_v)), NAN));
+      device, std::vector<float>(plan.grid().bytes_of_parts(kv.dim_v) / sizeof(float), NAN));
   const int out_padded = (p.heads * p.dim_v + 5 + kUnitCols - 1) / kUnitCols * kUnitCols;
   constexpr std::uint16_t kUntouched = 0x1234;
   const Buffer out =
       to_device(device, std::vector<std::uint16_t>(size(p.tokens * out_padded), kUntouched));
   const HalfRows rows{.data = out.as<std::uint16_t>(), .padded = out_padded};
-  attend(device,
+  attend(*device.queue(),
          {.tiles = tiles.as<AttentionTile>(),
           .merges = merges.as<AttentionMerge>(),
           .kv = kv,
@@ -103,7 +81,7 @@ void check(const Device& device, const Problem& p) {
           .q = q.as<std::uint16_t>() + size(p.first * p.heads * kv.padded_k()),
           .out = rows,
           .parts = parts.as<float>()},
-         plan);
+         plan.grid());
   const auto found = to_host<std::uint16_t>(device, out);
 
   double error = 0, norm = 0;
@@ -164,29 +142,32 @@ TEST_CASE("attention of every kind, in every order", "[small]") {
                       .dim_k = 128,
                       .dim_v = 128,
                       .q8 = q8});
-      check(*device, {.tokens = 3,
-                      .first = 61,
-                      .heads = 2,
-                      .kv_heads = 1,
-                      .dim_k = 256,
-                      .dim_v = 256,
-                      .q8 = q8});
-      check(*device, {.tokens = 5,
-                      .first = 64,
-                      .heads = 3,
-                      .kv_heads = 1,
-                      .dim_k = 96,
-                      .dim_v = 80,
-                      .window = 33,
-                      .q8 = q8});
-      check(*device, {.tokens = 2,
-                      .first = 7,
-                      .heads = 2,
-                      .kv_heads = 2,
-                      .dim_k = 6,
-                      .dim_v = 4,
-                      .soft_cap = 2,
-                      .q8 = q8});
+      // Warps with rows of their own, and with keys of their own: up to 16 rows.
+      for (const int tokens : {17, 2}) {
+        check(*device, {.tokens = tokens,
+                        .first = 61,
+                        .heads = 2,
+                        .kv_heads = 1,
+                        .dim_k = 256,
+                        .dim_v = 256,
+                        .q8 = q8});
+        check(*device, {.tokens = tokens,
+                        .first = 64,
+                        .heads = 3,
+                        .kv_heads = 1,
+                        .dim_k = 96,
+                        .dim_v = 80,
+                        .window = 33,
+                        .q8 = q8});
+        check(*device, {.tokens = tokens,
+                        .first = 7,
+                        .heads = 2,
+                        .kv_heads = 2,
+                        .dim_k = 6,
+                        .dim_v = 4,
+                        .soft_cap = 2,
+                        .q8 = q8});
+      }
     }
   });
 }

@@ -22,7 +22,7 @@ def demangled(names: list[str]) -> list[str]:
     short = []
     for name in text.splitlines():
         name = re.sub(r"^void |kquant::cuda::|kquant::", "", name)
-        short.append(re.sub(r"\((?:bool|int|Numbers)\)", "", name).split("(")[0])
+        short.append(re.sub(r"\((?:bool|int|Numbers|Split)\)", "", name).split("(")[0])
     return short
 
 
