@@ -8,7 +8,7 @@
 // the product with V as they are. Its warps share the work by rows or, where there are no more
 // than one warp's (decoding), by keys:
 //
-//     kSplit::kRows                          kSplit::kKeys
+//     Split::kRows                           Split::kKeys
 //
 //                keys of a tile                         keys of a tile
 //                +--------------+                       +---+---+---+---+
@@ -21,9 +21,9 @@
 // Where all blocks together have few rows to many keys, keys are divided among blocks too, and
 // merge_attention adds up what they found.
 //
-//     registers   scores 32 (kKeys: 8), values kDim / 2, queries from L1: about 200 at kDim = 128
+//     registers   scores 32 or 8, values kDim / 2, queries from L1: about 200, 170 at kDim = 128
 //     shared      4 tiles of keys x kDim x 2 bytes: 32 KB (64), 64 KB (128, 256)
-//     limit       decoding: the memory that K and V are read from (64 KB in flight a block);
+//     limit       decoding: the memory that K and V are read from (32 KB in flight a block);
 //                 prefill: mma.sync, 2 x 64 x 16 x kDim products to 64 x 16 exponentials a warp
 //
 // Lane 4g + t holds of K's 32-dimension chunks dimensions 8t … 8t + 7, as of W in layout.hpp.

@@ -1,6 +1,9 @@
 // Kernels on a GPU beside what the card gives: memory read and copied, cuBLAS in BF16. Writes JSON.
 //
-//     gpu_bench [--quick] > results.json        (bench/gpu/run.sh makes a table of it)
+//     gpu_bench [--quick|--check] > results.json        (bench/gpu/run.sh makes a table of it)
+//
+// --quick: one shape of a matrix. --check: each measurement once and of little, without cuBLAS: no
+// figures, but a test of this program, for compute-sanitizer or for kernels' PTX on a CPU.
 //
 // Every time is that of a recorded sequence of launches over several copies of the weights, 256 MB
 // at least (and of what weights are dequantized to), so that nothing sits in L2, replayed until a
@@ -43,6 +46,12 @@ void check(cublasStatus_t status) {
   if (status != CUBLAS_STATUS_SUCCESS) give_up("cuBLAS failed");
 }
 
+bool checking = false;
+
+std::size_t copies_of(std::size_t bytes) {
+  return checking ? 2 : bench::copies_of(bytes);
+}
+
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
@@ -50,8 +59,10 @@ double now() {
 /// Median seconds of one run of `work`; `finish` waits for it.
 template <class Work, class Finish>
 double seconds_of(const Work& work, const Finish& finish) {
+  const double first = now();
   work();
   finish();
+  if (checking) return now() - first;
   int runs = 1;
   for (;; runs *= 2) {  // warms up, too
     const double start = now();
@@ -119,25 +130,25 @@ Buffer random_memory(const std::shared_ptr<Queue>& queue, std::size_t bytes) {
 }
 
 void measure_memory(const std::shared_ptr<Queue>& queue) {
-  constexpr std::size_t kBytes = std::size_t{1} << 30;
-  const Buffer from = random_memory(queue, kBytes), to = random_memory(queue, kBytes);
+  const std::size_t bytes = std::size_t{1} << (checking ? 16 : 30);
+  const Buffer from = random_memory(queue, bytes), to = random_memory(queue, bytes);
   print("copy", "", 0, 0, 0,
-        seconds_of_launches(queue, [&] { queue->copy_on_device(to.as<>(), from.as<>(), kBytes); }),
-        2.0 * kBytes, 0);
+        seconds_of_launches(queue, [&] { queue->copy_on_device(to.as<>(), from.as<>(), bytes); }),
+        2.0 * static_cast<double>(bytes), 0);
   double best = INFINITY;
   for (const int blocks : {2, 4, 8, 16})  // of an SM
     best = std::min(best, seconds_of_launches(queue, [&] {
                       queue->launch({.x = blocks * queue->info().multiprocessors, .threads = 512},
-                                    read_memory, from.as<const uint4>(), kBytes / 16,
+                                    read_memory, from.as<const uint4>(), bytes / 16,
                                     to.as<unsigned>());
                     }));
-  print("read", "", 0, 0, 0, best, kBytes, 0);
+  print("read", "", 0, 0, 0, best, static_cast<double>(bytes), 0);
 }
 
 void measure_cublas(const std::shared_ptr<Queue>& queue, bench::Shape shape,
                     const std::vector<std::size_t>& ms) {
   constexpr std::size_t kWorkspace = std::size_t{32} << 20;  // what cuBLAS advises for Hopper
-  const std::size_t bytes = shape.rows * shape.cols * 2, copies = bench::copies_of(bytes);
+  const std::size_t bytes = shape.rows * shape.cols * 2, copies = copies_of(bytes);
   const std::size_t most = *std::max_element(ms.begin(), ms.end());
   const Buffer w = random_memory(queue, copies * bytes),
                x = random_memory(queue, most * shape.cols * 2),
@@ -172,7 +183,7 @@ Copies copies_of(const std::shared_ptr<Queue>& queue, TensorType type, bench::Sh
   Copies copies;
   copies.push_back(value_of(upload(queue, all)));
   const DeviceMatrix::State& first = *copies.front();
-  for (std::size_t i = 1; i < bench::copies_of(first.weights.bytes()); ++i) {
+  for (std::size_t i = 1; i < copies_of(first.weights.bytes()); ++i) {
     auto copy = std::make_unique<DeviceMatrix::State>();
     copy->type = first.type;
     copy->rows = first.rows;
@@ -195,7 +206,7 @@ void measure_dequantization(const std::shared_ptr<Queue>& queue, const Copies& c
   const DeviceMatrix::State& first = *copies.front();
   const std::size_t weights = first.rows * first.cols;
   const std::size_t bytes = weights * (numbers == Numbers::kF32 ? 4 : 2);
-  const std::size_t places = bench::copies_of(bytes);
+  const std::size_t places = copies_of(bytes);
   const Buffer out = value_of(Buffer::allocate(queue, places * bytes, "weights"));
   const auto index = static_cast<std::size_t>(numbers);
   const std::size_t n = std::max(copies.size(), places);
@@ -252,12 +263,13 @@ void measure_format(const std::shared_ptr<Queue>& queue, TensorType type, bench:
 
 /// Bell-shaped weights, effort `fast`: the kernel alone, and rows from the CPU's memory and back.
 void measure_quantizing(const Device& device, TensorType type, bool weighted) {
-  constexpr std::size_t kRows = 4096, kCols = 4096;
+  constexpr std::size_t kCols = 4096;
+  const std::size_t n_rows = checking ? 2 : 4096;
   const std::shared_ptr<Queue>& queue = device.queue();
   const QuantizeShape& shape = format_kernels_of(type).quantize;
   std::mt19937 random(1);
   std::normal_distribution<float> normal;
-  std::vector<float> x(kRows * kCols), importance(kCols), even(kCols);
+  std::vector<float> x(n_rows * kCols), importance(kCols), even(kCols);
   for (float& v : x) v = 0.02f * normal(random);
   for (float& v : importance) v = std::exp(normal(random));
   QuantizeOptions options{.effort = Effort::kFast};
@@ -266,7 +278,7 @@ void measure_quantizing(const Device& device, TensorType type, bool weighted) {
   for (std::size_t at = 0; at < kCols; at += block)
     shape.even_out(weighted ? importance.data() + at : nullptr, options.importance_floor,
                    even.data() + at);
-  std::vector<std::byte> packed(kRows * row_bytes(type, kCols));
+  std::vector<std::byte> packed(n_rows * row_bytes(type, kCols));
   const Buffer rows = value_of(Buffer::allocate(queue, x.size() * sizeof(float), "rows"));
   const Buffer columns = value_of(Buffer::allocate(queue, kCols * sizeof(float), "importances"));
   const Buffer out = value_of(Buffer::allocate(queue, packed.size(), "blocks"));
@@ -276,7 +288,7 @@ void measure_quantizing(const Device& device, TensorType type, bool weighted) {
   check(queue->finish());
   const RowsToQuantize arguments{.x = rows.as<float>(),
                                  .importance = columns.as<float>(),
-                                 .rows = static_cast<int>(kRows),
+                                 .rows = static_cast<int>(n_rows),
                                  .stride = kCols,
                                  .blocks = kCols / block,
                                  .out = out.as<>(),
@@ -285,7 +297,7 @@ void measure_quantizing(const Device& device, TensorType type, bool weighted) {
   const auto a_block = static_cast<std::size_t>(kQuantizeGroups * shape.weights);
   const std::string name = std::string(type_info(type).name) + (weighted ? " imatrix" : "");
   const auto bytes = static_cast<double>(rows.bytes() + out.bytes());
-  print("quantize", name, 0, kRows, kCols,
+  print("quantize", name, 0, n_rows, kCols,
         seconds_of_launches(queue,
                             [&] {
                               queue->launch({.x = static_cast<int>(x.size() / a_block),
@@ -294,10 +306,10 @@ void measure_quantizing(const Device& device, TensorType type, bool weighted) {
                                             shape.kernel, arguments);
                             }),
         bytes, 0);
-  print("quantize, copied", name, 0, kRows, kCols,
+  print("quantize, copied", name, 0, n_rows, kCols,
         seconds_of(
             [&] {
-              check(quantize(device, type, {x.data(), kRows, kCols}, packed, options));
+              check(quantize(device, type, {x.data(), n_rows, kCols}, packed, options));
             },
             [] {}),
         bytes, 0);
@@ -315,8 +327,8 @@ void measure_attention(const std::shared_ptr<Queue>& queue, bool q8, int tokens,
   for (int i = 0; i < batch; ++i)
     pieces.push_back({cache.as<>() + static_cast<std::size_t>(i) * kv.bytes(capacity), capacity,
                       i * tokens, before, tokens});
-  const AttentionPlan plan =
-      plan_attention(pieces, kKvHeads, kHeads / kKvHeads, 0, 2 * queue->info().multiprocessors);
+  const int blocks = checking ? 64 : 2 * queue->info().multiprocessors;
+  const AttentionPlan plan = plan_attention(pieces, kKvHeads, kHeads / kKvHeads, 0, blocks);
   const auto to_device = [&]<class T>(const std::vector<T>& values) {
     Buffer buffer = value_of(
         Buffer::allocate(queue, std::max<std::size_t>(values.size() * sizeof(T), 16), "plan"));
@@ -350,7 +362,10 @@ void measure_attention(const std::shared_ptr<Queue>& queue, bool q8, int tokens,
 }  // namespace
 
 int main(int argc, char** argv) {
-  const bool quick = argc > 1 && std::string(argv[1]) == "--quick";
+  const std::string option = argc > 1 ? argv[1] : "";
+  const bool quick = option == "--quick";
+  checking = option == "--check";
+  if (argc > 2 || (argc == 2 && !quick && !checking)) give_up("gpu_bench [--quick|--check]");
   const Device device = value_of(Device::open());
   const std::shared_ptr<Queue>& queue = device.queue();
   int driver = 0, runtime = 0;
@@ -365,23 +380,28 @@ int main(int argc, char** argv) {
 
   // Attention, gate + up and down of an 8B and of a 70B model.
   const std::vector<bench::Shape> shapes =
-      quick ? std::vector<bench::Shape>{{4096, 14336}}
-            : std::vector<bench::Shape>{{4096, 4096}, {28672, 4096}, {4096, 14336},
-                                        {8192, 8192}, {57344, 8192}, {8192, 28672}};
-  const std::vector<std::size_t> decode{1, 2, 4, 8, 16}, batches{32, 64}, prefill{512, 2048, 4096};
-  std::vector<std::size_t> all;
-  for (const auto* ms : {&decode, &batches, &prefill})
-    all.insert(all.end(), ms->begin(), ms->end());
+      checking ? std::vector<bench::Shape>{{192, 1024}}
+      : quick  ? std::vector<bench::Shape>{{4096, 14336}}
+               : std::vector<bench::Shape>{{4096, 4096}, {28672, 4096}, {4096, 14336},
+                                           {8192, 8192}, {57344, 8192}, {8192, 28672}};
+  // Decoding, batches, prefill.
+  const auto all = checking ? std::vector<std::size_t>{1, 8, 16, 32, 100}
+                            : std::vector<std::size_t>{1, 2, 4, 8, 16, 32, 64, 512, 2048, 4096};
   const std::vector<TensorType> types{
       TensorType::Q2_K, TensorType::Q3_K, TensorType::Q4_K, TensorType::Q5_K, TensorType::Q6_K,
       TensorType::Q8_0, TensorType::Q4_0, TensorType::Q4_1, TensorType::Q5_0, TensorType::Q5_1};
   for (const bench::Shape& shape : shapes) {
-    measure_cublas(queue, shape, all);
+    if (!checking) measure_cublas(queue, shape, all);
     for (const TensorType type : types) measure_format(queue, type, shape, all);
   }
   for (const TensorType type : types)
     for (const bool weighted : {false, true}) measure_quantizing(device, type, weighted);
   for (const bool q8 : {false, true}) {
+    if (checking) {
+      measure_attention(queue, q8, 1, 512, 2);
+      measure_attention(queue, q8, 40, 0, 1);
+      continue;
+    }
     for (const int before : {512, 4096, 32768}) measure_attention(queue, q8, 1, before, 1);
     measure_attention(queue, q8, 1, 4096, 16);
     measure_attention(queue, q8, 2048, 0, 1);

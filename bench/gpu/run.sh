@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that is to be known of an NVIDIA GPU, in one go: builds, runs the GPU tests, then those of small
-# shapes under compute-sanitizer (memcheck, racecheck), then measures: memory, cuBLAS, every kernel, and a model
+# shapes and the benchmarks' own launches under compute-sanitizer (memcheck, racecheck), then measures: memory, cuBLAS, every kernel, and a model
 # of 8B shape with random weights in each k-quant. Writes DATE-DEVICE.json and .md to docs/performance/.
 #
 #   bench/gpu/run.sh [--quick] [--skip-tests] [--skip-models] [--nccl FOLDER] [--llama-bench PROGRAM]
@@ -67,6 +67,7 @@ if [[ $tests == 1 ]]; then
   if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck; do
       check "$tool, small shapes" compute-sanitizer --tool "$tool" --error-exitcode 1 "$test_cuda" -w NoTests '[small]'
+      check "$tool, benchmarks" compute-sanitizer --tool "$tool" --error-exitcode 1 "$build/bench/gpu/gpu_bench" --check
     done
   else
     failure "memcheck and racecheck, as compute-sanitizer is not installed"

@@ -104,6 +104,8 @@ class Run(unittest.TestCase):
         for tool in ("memcheck", "racecheck"):
             self.assertIn(f"compute-sanitizer --tool {tool} --error-exitcode 1 build/cuda-bench/test/cuda/test_cuda "
                           "-w NoTests [small]", calls)
+            self.assertIn(f"compute-sanitizer --tool {tool} --error-exitcode 1 build/cuda-bench/bench/gpu/gpu_bench --check",
+                          calls)
         self.assertEqual(data["command"], "bench/gpu/run.sh --out FOLDER --llama-bench PROGRAM")
         self.assertIn("tests: passed", data["checked"])
         self.assertIn("tests: SKIPPED: not found: gemma.gguf", data["checked"])
@@ -150,7 +152,8 @@ class Run(unittest.TestCase):
         self.script("bin/compute-sanitizer", '[[ $2 == racecheck ]]')
         self.script("build/cuda-bench/bench/model_bench", "echo 'GPU 0: no memory' >&2; exit 1")
         data, page = self.results("--quick", returncode=1)
-        self.assertEqual(data["checked"], ["tests: FAILED", "memcheck, small shapes: FAILED", "racecheck, small shapes: passed",
+        self.assertEqual(data["checked"], ["tests: FAILED", "memcheck, small shapes: FAILED", "memcheck, benchmarks: FAILED",
+                                           "racecheck, small shapes: passed", "racecheck, benchmarks: passed",
                                            "--model Q4_K_M: FAILED"])
         self.assertIn("- tests: FAILED\n", page)
         self.assertTrue(data["results"])

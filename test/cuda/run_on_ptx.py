@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Runs the tests of a device on the CPU, by the PTX of one architecture.
+"""Runs a program for a device on the CPU, by the PTX of one architecture.
 
-Usage: run_on_ptx.py TEST_CUDA_ON_PTX sm_80|sm_90a CUOBJDUMP [TESTS]
+Usage: run_on_ptx.py PROGRAM sm_80|sm_90a CUOBJDUMP [ARGUMENTS]
 
-TESTS is what Catch takes: "products*", [small]; all without. Exit status 77, for skipped, where there is no cuobjdump.
+PROGRAM is linked with ptx/runtime.cpp. Exit status 77, for skipped, where there is no cuobjdump.
 """
 import os
 import subprocess
@@ -13,7 +13,7 @@ import tempfile
 from kernel_table import is_there
 
 
-def run(program: str, architecture: str, cuobjdump: str, tests: list[str], environment: dict[str, str]) -> int:
+def run(program: str, architecture: str, cuobjdump: str, arguments: list[str], environment: dict[str, str]) -> int:
     if not is_there(cuobjdump):
         return 77
     with tempfile.NamedTemporaryFile(mode="w", suffix=".ptx") as file:
@@ -23,10 +23,9 @@ def run(program: str, architecture: str, cuobjdump: str, tests: list[str], envir
             return 1
         file.write(done.stdout)
         file.flush()
-        return subprocess.run([program, *tests, "--durations", "yes"],
-                              env=os.environ | environment | {"KQUANT_PTX": file.name}).returncode
+        return subprocess.run([program, *arguments], env=os.environ | environment | {"KQUANT_PTX": file.name}).returncode
 
 
 if __name__ == "__main__":
-    program, architecture, cuobjdump, *tests = sys.argv[1:]
-    sys.exit(run(program, architecture, cuobjdump, tests, {}))
+    program, architecture, cuobjdump, *arguments = sys.argv[1:]
+    sys.exit(run(program, architecture, cuobjdump, arguments, {}))
