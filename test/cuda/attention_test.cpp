@@ -206,7 +206,7 @@ TEST_CASE("attention over whole tiles", "[whole]") {
   for (const int dim : {64, 128, 256})
     for (const bool q8 : {false, true}) {
       check(*device, {.tokens = 32,
-                      .first = 96,
+                      .first = 224,
                       .heads = 8,
                       .kv_heads = 2,
                       .dim_k = dim,

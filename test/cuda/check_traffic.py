@@ -20,7 +20,7 @@ from run_on_ptx import run
 
 LIMIT = 1.05
 LIMITS = {  # of sectors, of rounds
-    # Results leave two dimensions a lane; with thousands of keys, of which tests have few, they are nothing.
+    # Results leave two dimensions a lane; with thousands of keys, of which tests have 256, they are nothing.
     "attention": (1.2, LIMIT),
     "merge_attention": (1.2, LIMIT),
     "look_up": (2, LIMIT),  # a row a token; the other parts of its sectors come from L1
